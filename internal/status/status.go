@@ -1,0 +1,157 @@
+// Package status is the one vocabulary of kured: the closed sets of phases and
+// reasons, and the status model that the journal, the socket, the CLI and
+// systemd's STATUS all show. It depends on nothing else in the project.
+package status
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Phase is where this node is in the cycle. The set is closed.
+type Phase string
+
+// The phases, in the order of the story.
+const (
+	Starting    Phase = "starting"     // what we hold in the cluster is not known yet
+	Idle        Phase = "idle"         // no reboot is wanted
+	Blocked     Phase = "blocked"      // a reboot is wanted, something says: not now
+	Queued      Phase = "queued"       // waiting for our turn in the cluster
+	Locked      Phase = "locked"       // our turn: checking once more before the cordon
+	Draining    Phase = "draining"     // cordoned, pods are being evicted
+	Rebooting   Phase = "rebooting"    // logind was asked to reboot
+	Returning   Phase = "returning"    // booted: proving health, then uncordon and release
+	RollingBack Phase = "rolling-back" // given up for now: uncordon and release
+	BackingOff  Phase = "backing-off"  // rolled back; the next try has a time
+	Held        Phase = "held"         // stopped on purpose; a person is needed
+)
+
+// Phases lists every phase in the order of the story.
+func Phases() []Phase {
+	return []Phase{Starting, Idle, Blocked, Queued, Locked, Draining, Rebooting, Returning, RollingBack, BackingOff, Held}
+}
+
+// Known reports whether p belongs to the closed set.
+func (p Phase) Known() bool {
+	for _, q := range Phases() {
+		if p == q {
+			return true
+		}
+	}
+	return false
+}
+
+// Reason is why the node is in its phase and not in the next one. The set is
+// closed; the empty Reason means that nothing is in the way.
+type Reason string
+
+// The reasons, by the room that gives them.
+const (
+	// The sentinel.
+	SentinelGone       Reason = "sentinel-gone"
+	SentinelUnreadable Reason = "sentinel-unreadable"
+
+	// The gates.
+	Inhibited         Reason = "inhibited"
+	LogindUnavailable Reason = "logind-unavailable"
+	RebootBudget      Reason = "reboot-budget"
+	BudgetUnreadable  Reason = "budget-unreadable"
+
+	// The lock.
+	LockFull       Reason = "lock-full"
+	BehindOthers   Reason = "behind-others"
+	RoomFull       Reason = "room-full"
+	LockUnreadable Reason = "lock-unreadable"
+	LockMissing    Reason = "lock-missing"
+	EntryForeign   Reason = "entry-unreadable"
+	LockLost       Reason = "lock-lost"
+
+	// The API server and this node's identity.
+	APIUnreachable Reason = "api-unreachable"
+	APIForbidden   Reason = "api-forbidden"
+	NodeMissing    Reason = "node-missing"
+	NoCredential   Reason = "no-credential"
+
+	// The drain.
+	DrainTimeout Reason = "drain-timeout"
+	DrainFailed  Reason = "drain-failed"
+
+	// The reboot.
+	RebootRefused     Reason = "reboot-refused"
+	RebootUnconfirmed Reason = "reboot-unconfirmed"
+	RebootUnknown     Reason = "reboot-unknown"
+	RebootOverdue     Reason = "reboot-overdue"
+	RebootCancelled   Reason = "reboot-cancelled"
+
+	// The return.
+	AwaitingReturn Reason = "awaiting-return"
+	NotReady       Reason = "not-ready"
+	Abandoned      Reason = "abandoned"
+)
+
+// Reasons lists every reason except the empty one.
+func Reasons() []Reason {
+	return []Reason{
+		SentinelGone, SentinelUnreadable,
+		Inhibited, LogindUnavailable, RebootBudget, BudgetUnreadable,
+		LockFull, BehindOthers, RoomFull, LockUnreadable, LockMissing, EntryForeign, LockLost,
+		APIUnreachable, APIForbidden, NodeMissing, NoCredential,
+		DrainTimeout, DrainFailed,
+		RebootRefused, RebootUnconfirmed, RebootUnknown, RebootOverdue, RebootCancelled,
+		AwaitingReturn, NotReady, Abandoned,
+	}
+}
+
+// Status is what kured knows about itself at one moment. The JSON form is
+// version 1 of the control socket: fields are added, never renamed.
+type Status struct {
+	Version string     `json:"version"`          // of the kured binary
+	Node    string     `json:"node,omitempty"`   // empty until the credential was read
+	Boot    string     `json:"boot,omitempty"`   // boot id, 32 hex digits
+	Phase   Phase      `json:"phase"`            // where we are
+	Reason  Reason     `json:"reason,omitempty"` // what is in the way
+	Detail  string     `json:"detail,omitempty"` // the same for people, one line
+	Since   time.Time  `json:"since"`            // when phase and reason became so
+	Next    *time.Time `json:"next,omitempty"`   // when it changes by itself, if known
+
+	Demand *Demand `json:"demand,omitempty"` // present while a reboot is wanted
+	Queue  *Queue  `json:"queue,omitempty"`  // present while queued or holding
+	Drain  *Drain  `json:"drain,omitempty"`  // present while draining
+}
+
+// Demand is why a reboot is wanted.
+type Demand struct {
+	Since   time.Time `json:"since"`             // modification time of the sentinel
+	Path    string    `json:"path"`              // of the sentinel
+	Reasons []string  `json:"reasons,omitempty"` // package names
+}
+
+// Queue is the lock as this node last saw it.
+type Queue struct {
+	Holders []string `json:"holders,omitempty"`
+	Limit   int      `json:"limit"`             // of holders, as in force now
+	Place   int      `json:"place,omitempty"`   // of this node in the waiting room, from 1; 0: not in it
+	Waiting int      `json:"waiting,omitempty"` // nodes in the waiting room
+}
+
+// Drain is how far the drain has come.
+type Drain struct {
+	Pods int      `json:"pods"`           // to move
+	Gone int      `json:"gone"`           // moved
+	Held []string `json:"held,omitempty"` // pods that hold up, and why; one line each
+}
+
+// Line is the status as one line, for systemd's STATUS and the first line of
+// the CLI: "draining: 12 of 14 pods gone".
+func (s Status) Line() string {
+	var b strings.Builder
+	b.WriteString(string(s.Phase))
+	switch {
+	case s.Detail != "":
+		fmt.Fprintf(&b, ": %s", s.Detail)
+	case s.Reason != "":
+		fmt.Fprintf(&b, ": %s", s.Reason)
+	}
+	return b.String()
+}
