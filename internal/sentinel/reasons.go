@@ -1,0 +1,96 @@
+package sentinel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"unicode"
+	"unicode/utf8"
+)
+
+// packagesSuffix is what update-notifier and unattended-upgrades append to the name of the sentinel.
+const packagesSuffix = ".pkgs"
+
+// Bounds on what is taken from a .pkgs file: it ends up in a lock entry, a log line and a status answer.
+const (
+	maxPackagesBytes = 64 << 10
+	maxReasons       = 64
+	maxReasonBytes   = 200
+)
+
+// packageLines reads the .pkgs file. A missing file gives no lines; a file that cannot be read gives one line that
+// says so, because it takes nothing away from the fact that a reboot is wanted.
+func packageLines(path string) []string {
+	data, err := readPackages(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return []string{fmt.Sprintf("(reasons unreadable: %v)", err)}
+	}
+	return strings.Split(string(data), "\n")
+}
+
+func readPackages(path string) ([]byte, error) {
+	// O_NONBLOCK: opening a FIFO that somebody put there must not hang the daemon.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	return io.ReadAll(io.LimitReader(file, maxPackagesBytes))
+}
+
+// reasons cleans lines, removes duplicates, sorts and bounds them. When there are too many, the last entry tells
+// how many were left out.
+func reasons(lines []string) []string {
+	var out []string
+	for _, line := range lines {
+		if reason := cleanReason(line); reason != "" {
+			out = append(out, reason)
+		}
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	if extra := len(out) - maxReasons; extra > 0 {
+		out = append(out[:maxReasons:maxReasons], fmt.Sprintf("(and %d more)", extra))
+	}
+	return out
+}
+
+// cleanReason makes a line safe to print: valid UTF-8, nothing that moves a cursor or turns the direction of
+// writing, no space around it, at most maxReasonBytes long.
+func cleanReason(line string) string {
+	line = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case unicode.IsGraphic(r):
+			return r
+		default:
+			return -1
+		}
+	}, strings.ToValidUTF8(line, string(utf8.RuneError)))
+	line = strings.TrimSpace(line)
+	if len(line) <= maxReasonBytes {
+		return line
+	}
+	const ellipsis = "…"
+	cut := maxReasonBytes - len(ellipsis)
+	for !utf8.RuneStart(line[cut]) {
+		cut--
+	}
+	return strings.TrimSpace(line[:cut]) + ellipsis
+}
