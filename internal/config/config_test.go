@@ -143,6 +143,8 @@ func TestProblems(t *testing.T) {
 		"key twice":              {"[lock]\nname = \"a\"\nname = \"b\"", `kured.toml:3: Key 'lock.name' has already been defined.`},
 		"UTF-16":                 {"\xff\xfe[\x00l\x00", `kured.toml:1: is UTF-16, expected UTF-8`},
 		"not text":               {"\x7fELF\x02\x01", `kured.toml:1: TOML files cannot contain control characters: '0x7f'`},
+		"nested":                 {"x = " + strings.Repeat("{a = ", 101), "kured.toml:1: more than 100 inline tables"},
+		"long key":               {"\nx" + strings.Repeat(".x", 2048) + " = 1", "kured.toml:2: line of more than 4096 bytes"},
 		"several at once": {
 			"[lock]\nmax_concurrent = 0\nnaem = \"a\"\nwaiting_room = true\n[log]\nlevel = \"loud\"\n",
 			"kured.toml:2: lock.max_concurrent: 0 is too small, expected 1 or more\n" +
@@ -186,7 +188,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	for name, want := range map[string]string{
 		"missing": "cannot be read: no such file or directory",
 		".":       "is a directory, expected a file",
-		"big":     "is larger than 1024 KiB and cannot be a configuration of kured",
+		"big":     "is larger than 64 KiB and cannot be a configuration of kured",
 		"fifo":    "is not a regular file",
 		"loop":    "cannot be read: too many levels of symbolic links",
 	} {

@@ -10,8 +10,13 @@ import (
 	"sort"
 )
 
-// maxSize bounds what is read: a configuration has a few KB.
-const maxSize = 1 << 20
+// Bounds of what is given to the TOML parser, whose memory grows with the
+// square of the nesting. A configuration has a few KB and one level.
+const (
+	maxSize   = 64 << 10
+	maxLine   = 4 << 10 // bounds dotted keys
+	maxBraces = 100     // bounds nested inline tables
+)
 
 // Load reads the file at path, which must exist, over the defaults. Every
 // problem is reported at once in an *Error. UTF-8 with or without byte order
@@ -77,6 +82,11 @@ func parse(path string, data []byte) (Config, error) {
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 
+	if p := outOfBounds(data); p != nil {
+		p.File = path
+		return Config{}, &Error{Problems: []Problem{*p}}
+	}
+
 	doc, syntax := newDocument(data)
 	if syntax != nil {
 		syntax.File = path
@@ -109,4 +119,22 @@ func parse(path string, data []byte) (Config, error) {
 	}
 	sort.SliceStable(problems, func(i, j int) bool { return problems[i].Line < problems[j].Line })
 	return Config{}, &Error{Problems: problems}
+}
+
+// outOfBounds reports the first line with which data leaves the bounds.
+func outOfBounds(data []byte) *Problem {
+	braces, number := 0, 0
+	for line := range bytes.Lines(data) {
+		number++
+		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#")) {
+			continue
+		}
+		if len(line) > maxLine {
+			return &Problem{Line: number, Message: fmt.Sprintf("line of more than %d bytes", maxLine)}
+		}
+		if braces += bytes.Count(line, []byte("{")); braces > maxBraces {
+			return &Problem{Line: number, Message: fmt.Sprintf("more than %d inline tables", maxBraces)}
+		}
+	}
+	return nil
 }
