@@ -219,7 +219,7 @@ func TestDeadWaiterIsOvertaken(t *testing.T) {
 		m := newMemory()
 		m.data = map[string]string{
 			"holder.a": encode(holds(1)),
-			"waiter.b": encode(waits(-9, 0)), // dead
+			"waiter.b": encode(Waiter{Version: Version, Since: time.Now().Add(-time.Hour)}), // dead
 		}
 		got := make(chan string, 2)
 		for _, node := range []string{"c", "d"} {
