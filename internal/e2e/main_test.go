@@ -1,0 +1,25 @@
+//go:build e2e
+
+// Package e2e shows kured at work on real systemd nodes: `go test -tags e2e ./internal/e2e` as root.
+package e2e
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/kured-host/kured/internal/e2e/nodes"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(nodes.Main(prepare, m.Run))
+}
+
+// prepare does what needs the internet or much time, before the tests' own clock and namespaces begin.
+func prepare(ctx context.Context) error {
+	if err := nodes.EnsureTools(ctx, os.Stderr); err != nil {
+		return err
+	}
+	return nodes.EnsureImages(ctx, os.Stderr, 
+		nodes.Debian11, nodes.Debian12, nodes.Debian13, nodes.Debian12RPM)
+}
