@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"github.com/fsnotify/fsnotify"
 )
 
 // maxLinks is how many symbolic links the kernel follows on one path (path_resolution(7)).
@@ -27,16 +25,22 @@ const maxRounds = 8
 //
 // fsnotify exports no way to ask for fewer kinds of events than its five, so that the filter is concerns.
 type tree struct {
-	notify  *fsnotify.Watcher
+	notify  notifier
 	paths   []string
 	watched map[string]fileID
 	names   map[string]struct{}
 }
 
+// notifier is the part of fsnotify.Watcher that tree needs.
+type notifier interface {
+	Add(dir string) error
+	Remove(dir string) error
+}
+
 // fileID tells directories apart that had the same name one after the other.
 type fileID struct{ device, inode uint64 }
 
-func newTree(notify *fsnotify.Watcher, paths []string) *tree {
+func newTree(notify notifier, paths []string) *tree {
 	return &tree{notify: notify, paths: paths, watched: map[string]fileID{}}
 }
 
