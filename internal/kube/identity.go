@@ -1,0 +1,83 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Where the name of our Node came from.
+const (
+	SourceCredential    = "credential"    // the API server says who we are
+	SourceCertificate   = "certificate"   // the same, read in the client certificate: the API server is too old to ask
+	SourceConfiguration = "configuration" // kubernetes.node_name
+	SourceHostname      = "hostname"
+)
+
+const (
+	nodeUserPrefix = "system:node:"
+	// Set for a service account token that is bound to a Node (KEP-4193).
+	nodeNameExtra = "authentication.kubernetes.io/node-name"
+)
+
+// identify finds the name of our Node and sees that the Node exists.
+func (c *Cluster) identify(ctx context.Context, configured string) error {
+	name, source, err := c.credentialName(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case name != "" && configured != "" && name != configured:
+		return &Error{Kind: Mismatch, Path: c.Kubeconfig, Server: c.Server, Node: configured,
+			Err: fmt.Errorf("%q is configured, the credential is that of %q", configured, name)}
+	case name != "":
+	case configured != "":
+		name, source = configured, SourceConfiguration
+	default:
+		if name, err = os.Hostname(); err != nil {
+			return &Error{Kind: NoNode, Path: c.Kubeconfig, Server: c.Server, Err: err}
+		}
+		// The form in which a kubelet takes it.
+		name, source = strings.ToLower(strings.TrimSpace(name)), SourceHostname
+	}
+	if _, err := c.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{}); err != nil {
+		return apiError(c, name, err)
+	}
+	c.NodeName, c.NodeNameSource = name, source
+	return nil
+}
+
+// credentialName is the node that the credential belongs to, "" if it is not a
+// node's.
+func (c *Cluster) credentialName(ctx context.Context) (name, source string, err error) {
+	review, err := c.Client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	switch {
+	case err == nil:
+		user := review.Status.UserInfo
+		c.User = user.Username
+		if node, ok := strings.CutPrefix(user.Username, nodeUserPrefix); ok {
+			return node, SourceCredential, nil
+		}
+		if bound := user.Extra[nodeNameExtra]; len(bound) == 1 {
+			return bound[0], SourceCredential, nil
+		}
+		return "", "", nil
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err): // before Kubernetes 1.28, or shut off
+		user, err := c.transport.certificateUser()
+		if err != nil {
+			return "", "", &Error{Kind: Unauthorized, Path: c.Kubeconfig, Server: c.Server, Err: err}
+		}
+		node, _ := strings.CutPrefix(user, nodeUserPrefix)
+		if node == user {
+			return "", "", nil
+		}
+		return node, SourceCertificate, nil
+	default:
+		return "", "", apiError(c, "", err)
+	}
+}
