@@ -1,0 +1,40 @@
+package cycle
+
+import (
+	"errors"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// reasoned is an error that knows its word in the closed vocabulary.
+type reasoned struct {
+	reason status.Reason
+	err    error
+}
+
+func (e *reasoned) Error() string         { return e.err.Error() }
+func (e *reasoned) Unwrap() error         { return e.err }
+func (e *reasoned) Reason() status.Reason { return e.reason }
+
+// reasonOf finds the word for an error of an effector. Everything that the
+// API server did not say itself counts as not reached.
+func reasonOf(err error) status.Reason {
+	var known interface{ Reason() status.Reason }
+	switch {
+	case errors.As(err, &known):
+		return known.Reason()
+	case errors.Is(err, lock.ErrMissing):
+		return status.LockMissing
+	case errors.Is(err, lock.ErrUnreadable):
+		return status.EntryForeign
+	case errors.Is(err, node.ErrNotFound):
+		return status.NodeMissing
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return status.APIForbidden
+	}
+	return status.APIUnreachable
+}

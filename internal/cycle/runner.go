@@ -1,0 +1,279 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/kured-host/kured/internal/gate"
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/sentinel"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// Turn is our turn in the cluster.
+type Turn interface {
+	Acquire(ctx context.Context, d lock.Demand, report func(lock.Report)) error
+	Advance(ctx context.Context, phase status.Phase) error
+	Release(ctx context.Context) error
+}
+
+// Entries is what the lock says of us.
+type Entries interface {
+	Read(ctx context.Context) (lock.Own, error)
+}
+
+// Node is our Node object.
+type Node interface {
+	Get(ctx context.Context) (node.State, error)
+	Cordon(ctx context.Context) (marked bool, err error)
+	Uncordon(ctx context.Context) (changed bool, err error)
+}
+
+// Pods moves the pods off our node.
+type Pods interface {
+	Drain(ctx context.Context, o node.DrainOptions, report func(node.Progress)) node.Result
+}
+
+// Readiness waits until our node is Ready in this boot.
+type Readiness interface {
+	AwaitReadyReport(ctx context.Context, report func(missing string)) error
+}
+
+// Cluster is the API server as this node may use it. It exists only while
+// there is something to do.
+type Cluster struct {
+	Node      string // our name
+	Turn      Turn
+	Entries   Entries
+	Self      Node
+	Pods      Pods
+	Readiness Readiness
+	Close     func() // ends every connection
+}
+
+// Host is logind.
+type Host interface {
+	Reboot(ctx context.Context, confirmWithin time.Duration) error
+	AwaitCancelled(ctx context.Context) error
+	PreparingForShutdown(ctx context.Context) (bool, error)
+}
+
+// Demand is the sentinel.
+type Demand interface {
+	State() sentinel.State
+	Changed() <-chan struct{}
+}
+
+// Gates say whether we may go now.
+type Gates interface {
+	Check(ctx context.Context) gate.Verdict
+	Watch(ctx context.Context) <-chan struct{}
+}
+
+// Budget records each reboot that is asked for.
+type Budget interface {
+	Spend() error
+	Refund() error
+}
+
+// Settings are the Runner's numbers.
+type Settings struct {
+	ConfirmWithin time.Duration // PrepareForShutdown(true) must come this soon after Reboot
+	Patience      time.Duration // a drained node waits this long for an inhibitor before it rolls back
+	BackOff       time.Duration // after the first rolled back try; doubled after each
+	BackOffMax    time.Duration
+	Overdue       time.Duration // an accepted reboot that takes longer than this is told loudly
+	Drain         node.DrainOptions
+}
+
+// Runner carries one node through the story. All fields are set before Do and
+// not changed after it.
+type Runner struct {
+	Mode     Mode
+	Boot     string                                      // this boot's id
+	Dial     func(ctx context.Context) (*Cluster, error) // connects and learns who we are
+	Host     Host
+	Demand   Demand
+	Gates    Gates
+	Budget   Budget
+	Settings Settings
+	Log      *slog.Logger
+	Publish  func(status.Status) // each change of the status; must not block
+
+	once  sync.Once
+	pings chan chan struct{}
+
+	cluster  *Cluster // nil: not connected
+	seen     Observation
+	holder   *lock.Holder // our entry as last read
+	errors   int          // of effectors, in a row
+	attempts int          // rolled back tries in a row
+	restTill time.Time    // end of the back-off
+	waitTill time.Time    // end of the patience with a gate
+	demanded sentinel.State
+	queuedAt time.Time // since when this demand asks for the lock
+	shared   bool      // the next Acquire starts at an instant that many share
+	now      status.Status
+}
+
+func (r *Runner) init() {
+	r.once.Do(func() { r.pings = make(chan chan struct{}) })
+}
+
+// Alive returns nil when the Runner's loop answers before ctx ends: the proof
+// of life for systemd's watchdog.
+func (r *Runner) Alive(ctx context.Context) error {
+	r.init()
+	answer := make(chan struct{})
+	select {
+	case r.pings <- answer:
+		<-answer
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Do tells the story until ctx ends or, in the modes Return and Abandon, until
+// there is nothing left to do. In those modes an error says what was in the
+// way when ctx ended; a daemon that is told to stop has none.
+func (r *Runner) Do(ctx context.Context) error {
+	r.init()
+	r.seen.Mode = r.Mode
+	r.now.Boot = r.Boot
+	defer r.disconnect()
+	for ctx.Err() == nil {
+		o := r.observe(ctx)
+		act := Decide(o)
+		r.announce(act)
+		if act.Do == Finish {
+			return nil
+		}
+		err := r.perform(ctx, act)
+		if ctx.Err() != nil {
+			break
+		}
+		switch {
+		case err != nil:
+			r.trouble(ctx, act, err)
+		case act.Do != Learn: // having looked is no success of what comes after
+			r.errors = 0
+		}
+	}
+	r.goodbye()
+	if r.Mode == Run {
+		return nil
+	}
+	return errors.New(r.now.Line())
+}
+
+// observe completes what is known with what is looked at anew each time.
+func (r *Runner) observe(ctx context.Context) Observation {
+	if r.Mode != Run {
+		return r.seen
+	}
+	s := r.Demand.State()
+	r.notice(s)
+	o := &r.seen
+	o.Want, o.WantDetail = WantNothing, ""
+	switch {
+	case s.Err != nil:
+		o.Want, o.WantDetail = WantUnknown, s.Err.Error()
+	case s.Wanted:
+		o.Want = WantReboot
+	}
+	o.Resting = time.Now().Before(r.restTill)
+	if o.Want != WantReboot {
+		o.Gates = gate.Verdict{}
+		return *o
+	}
+	o.Gates = r.checkGates(ctx)
+	switch {
+	case o.Gates.Open:
+		r.waitTill = time.Time{}
+	case r.waitTill.IsZero():
+		r.waitTill = time.Now().Add(r.Settings.Patience)
+	}
+	o.Patient = time.Now().Before(r.waitTill)
+	return *o
+}
+
+// gateTimeout bounds one look at all gates.
+const gateTimeout = 20 * time.Second
+
+func (r *Runner) checkGates(ctx context.Context) (v gate.Verdict) {
+	err := r.during(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, gateTimeout)
+		defer cancel()
+		v = r.Gates.Check(ctx)
+		return nil
+	}, watching{})
+	if err != nil {
+		return gate.Verdict{Reason: status.LogindUnavailable, Detail: err.Error()}
+	}
+	return v
+}
+
+// notice keeps track of the demand: a new one starts with a clean slate.
+func (r *Runner) notice(s sentinel.State) {
+	switch {
+	case s.Wanted && !r.demanded.Wanted:
+		r.Log.Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons)
+		r.queuedAt = time.Now()
+	case !s.Wanted && r.demanded.Wanted && s.Err == nil:
+		r.Log.Info("reboot not required any more", "path", r.demanded.Path)
+	}
+	if !s.Wanted && s.Err == nil {
+		r.attempts, r.restTill, r.waitTill = 0, time.Time{}, time.Time{}
+	}
+	r.demanded = s
+}
+
+// trouble reports an error of an effector, forgets what was known of the
+// cluster, and pauses; longer after each error in a row.
+func (r *Runner) trouble(ctx context.Context, act Action, err error) {
+	r.errors++
+	r.seen.Known = false
+	reason := reasonOf(err)
+	pause := min(30*time.Second, time.Second<<min(r.errors-1, 10))
+	pause -= rand.N(pause/4 + 1)
+	next := time.Now().Add(pause)
+	if r.errors == 1 || r.now.Reason != reason {
+		r.Log.Warn("cannot go on, trying again: "+err.Error(), "phase", act.Phase, "reason", reason)
+	}
+	r.publish(func(s *status.Status) {
+		s.Phase, s.Reason, s.Detail, s.Next = act.Phase, reason, err.Error(), &next
+	})
+	if reason == status.APIUnreachable || reason == status.NoCredential {
+		r.disconnect() // connect anew: credential or address may have changed
+	}
+	// Everything that may end the pause early is looked at in the next round.
+	_ = r.pause(ctx, pause)
+}
+
+func (r *Runner) disconnect() {
+	if r.cluster != nil {
+		r.cluster.Close()
+		r.cluster = nil
+	}
+	r.seen.Known = false
+}
+
+// goodbye runs when the daemon is told to stop. A lock, a cordon and a drain
+// are kept: the next start goes on from them. Only a place in the waiting room
+// is given up, if the API server answers quickly.
+func (r *Runner) goodbye() {
+	if r.cluster == nil || !r.seen.Known || r.seen.Entry != NoEntry || !r.seen.Waiting {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := r.cluster.Turn.Release(ctx); err != nil {
+		r.Log.Warn("could not leave the waiting room: " + err.Error())
+	}
+}

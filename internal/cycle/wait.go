@@ -1,0 +1,179 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// errChanged means that a step was ended because the demand or a gate changed.
+var errChanged = errors.New("the demand or a gate changed")
+
+// watching is what the loop looks at while a step runs.
+type watching struct {
+	demand  bool // a demand that goes ends the step
+	gates   bool // a gate that closes ends the step
+	queue   <-chan lock.Report
+	drain   <-chan node.Progress
+	missing <-chan string
+}
+
+// during runs a step beside the loop, so that the loop stays alive: it answers
+// the watchdog, shows progress, and ends the step when the reason for it goes.
+// It returns only when the step has returned.
+func (r *Runner) during(ctx context.Context, step func(context.Context) error, w watching) error {
+	stepping, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan error, 1)
+	go func() { done <- step(stepping) }()
+	var demand, gates <-chan struct{}
+	if w.demand {
+		demand = r.Demand.Changed()
+	}
+	if w.gates {
+		gates = r.Gates.Watch(stepping)
+	}
+	ended := false
+	for {
+		select {
+		case err := <-done:
+			if ended && err != nil {
+				return errChanged
+			}
+			return err
+		case answer := <-r.pings:
+			close(answer)
+		case <-demand:
+			// A step that only waits is ended by any change.
+			if !w.gates || !r.mayGoOn(ctx, w) {
+				ended = true
+				cancel(errChanged)
+			}
+		case <-gates:
+			if !r.mayGoOn(ctx, w) {
+				ended = true
+				cancel(errChanged)
+			}
+		case report := <-w.queue:
+			r.showQueue(report)
+		case p := <-w.drain:
+			r.showDrain(p)
+		case what := <-w.missing:
+			r.publish(func(s *status.Status) { s.Reason, s.Detail = status.NotReady, what })
+		}
+	}
+}
+
+// pause waits, alive.
+func (r *Runner) pause(ctx context.Context, d time.Duration) error {
+	return r.during(ctx, func(ctx context.Context) error { return sleep(ctx, d) }, watching{})
+}
+
+func (r *Runner) showQueue(report lock.Report) {
+	reason, detail := report.Reason, report.Detail
+	if report.Err != nil {
+		reason, detail = reasonOf(report.Err), report.Err.Error()
+	}
+	if reason != r.now.Reason {
+		message := "waiting for the lock: " + detail
+		if report.Err != nil {
+			r.Log.Warn(message, "phase", status.Queued, "reason", reason)
+		} else {
+			r.Log.Info(message, "phase", status.Queued, "reason", reason)
+		}
+	}
+	r.publish(func(s *status.Status) {
+		s.Reason, s.Detail, s.Next, s.Queue = reason, detail, nil, &report.Queue
+		if !report.Next.IsZero() {
+			s.Next = &report.Next
+		}
+	})
+}
+
+func (r *Runner) showDrain(p node.Progress) {
+	drain := status.Drain{Pods: p.Total, Gone: p.Gone}
+	for _, h := range p.Held {
+		drain.Held = append(drain.Held, h.String())
+	}
+	r.publish(func(s *status.Status) { s.Drain, s.Detail = &drain, p.String() })
+}
+
+// announce publishes an action and logs when phase or reason changes to one
+// that a person wants to know of.
+func (r *Runner) announce(act Action) {
+	same := act.Phase == r.now.Phase && act.Reason == r.now.Reason
+	if !same && act.Detail != "" && act.Do != Uncordon {
+		log := r.Log.Info
+		if act.Phase == status.Held || act.Phase == status.RollingBack || act.Do == AwaitReturn {
+			log = r.Log.Warn
+		}
+		log(fmt.Sprintf("%s: %s", act.Phase, act.Detail), "phase", act.Phase, "reason", act.Reason)
+	}
+	if same && act.Do == Learn {
+		return
+	}
+	r.publish(func(s *status.Status) {
+		if act.Do == Learn && s.Phase != "" {
+			return // a look in between is no phase
+		}
+		s.Phase, s.Reason, s.Detail, s.Next = act.Phase, act.Reason, act.Detail, nil
+		if act.Do != Acquire && act.Do != Learn {
+			s.Queue = nil
+		}
+		switch {
+		case act.Do == WaitBackOff:
+			next := r.restTill
+			s.Next, s.Detail = &next, "next try at "+next.UTC().Format(time.RFC3339)
+		case act.Do == WaitForGates && !r.seen.Gates.Next.IsZero():
+			next := r.seen.Gates.Next
+			s.Next = &next
+		}
+	})
+}
+
+// publish changes the status and shows it.
+func (r *Runner) publish(change func(*status.Status)) {
+	before := r.now
+	change(&r.now)
+	r.now.Demand = nil
+	if d := r.demanded; d.Wanted {
+		r.now.Demand = &status.Demand{Since: d.Since, Path: d.Path, Reasons: d.Reasons}
+	}
+	if before.Phase != r.now.Phase || before.Reason != r.now.Reason || r.now.Since.IsZero() {
+		r.now.Since = time.Now()
+	}
+	r.Publish(r.now)
+}
+
+// newest leaves only the newest value in a channel of capacity one.
+func newest[T any](c chan T, v T) {
+	for {
+		select {
+		case c <- v:
+			return
+		default:
+		}
+		select {
+		case <-c:
+		default:
+		}
+	}
+}
+
+func round(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,26 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kured-host/kured/internal/sentinel"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// Sentinel is open while a sentinel file asks for the reboot. It reads the
+// file system itself and trusts no event that came before.
+type Sentinel struct {
+	Paths []string // absolute
+}
+
+// Check looks for the sentinel files now.
+func (g Sentinel) Check(context.Context) Verdict {
+	switch s := sentinel.Read(g.Paths); {
+	case s.Err != nil:
+		return Verdict{Reason: status.SentinelUnreadable, Detail: s.Err.Error()}
+	case !s.Wanted:
+		return Verdict{Reason: status.SentinelGone, Detail: fmt.Sprintf("no sentinel file any more (%s)", join(g.Paths))}
+	}
+	return Verdict{Open: true}
+}
