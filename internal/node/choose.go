@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	appsv1client "k8s.io/client-go/kubernetes/typed/apps/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/kubectl/pkg/drain"
+)
+
+// chooser asks kubectl's drain package, pod by pod, which pods leave: all but mirror pods and the pods of
+// DaemonSets that exist. (Its waiting cannot be used: with a kubelet credential the GET of a pod
+// that is gone answers 403. Nor can its EvictPod: it knows no UID precondition, its request is
+// retried by client-go up to ten times out of our sight whenever the server sends Retry-After, and
+// it takes for success the 201 with which the server says that two budgets select the pod.)
+//
+// The pods come from the mirror instead of kubectl's own list, and each DaemonSet is read once.
+// A chooser is used by one goroutine at a time.
+type chooser struct {
+	client   kubernetes.Interface
+	nodeName string
+	known    map[types.NamespacedName]*appsv1.DaemonSet
+}
+
+// verdict is what was chosen for one pod; with err nothing was.
+type verdict struct {
+	leaves bool
+	err    error
+}
+
+func newChooser(client kubernetes.Interface, nodeName string) *chooser {
+	return &chooser{client: client, nodeName: nodeName, known: map[types.NamespacedName]*appsv1.DaemonSet{}}
+}
+
+// choose decides about every pod given. A DaemonSet that cannot be read leaves its pods undecided.
+func (c *chooser) choose(ctx context.Context, pods []*corev1.Pod) map[types.UID]verdict {
+	out := make(map[types.UID]verdict, len(pods))
+	refused := map[types.NamespacedName]error{}
+	for _, pod := range pods {
+		view := &chooserView{Interface: c.client, chooser: c, pod: pod, refused: refused}
+		helper := drain.Helper{
+			Ctx:                 ctx,
+			Client:              view,
+			Force:               true, // pods without a controller and of DaemonSets that are gone leave too
+			IgnoreAllDaemonSets: true,
+			DeleteEmptyDirData:  true,
+			GracePeriodSeconds:  -1,
+		}
+		list, errs := helper.GetPodsForDeletion(c.nodeName)
+		switch {
+		case len(errs) == 0:
+			out[pod.UID] = verdict{leaves: len(list.Pods()) > 0}
+		case view.err != nil:
+			out[pod.UID] = verdict{err: view.err}
+		default:
+			out[pod.UID] = verdict{err: errors.Join(errs...)}
+		}
+	}
+	return out
+}
+
+// daemonSet reads a DaemonSet at most once per drain, and at most once per round if that fails.
+func (c *chooser) daemonSet(ctx context.Context, id types.NamespacedName, refused map[types.NamespacedName]error) (*appsv1.DaemonSet, error) {
+	if set := c.known[id]; set != nil {
+		return set, nil
+	}
+	if err := refused[id]; err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	set, err := c.client.AppsV1().DaemonSets(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+	if err != nil {
+		refused[id] = err
+		return nil, err
+	}
+	c.known[id] = set
+	return set, nil
+}
+
+// chooserView is the cluster as kubectl sees it while it decides about one pod.
+type chooserView struct {
+	kubernetes.Interface
+	chooser *chooser
+	pod     *corev1.Pod
+	refused map[types.NamespacedName]error
+	err     error // of reading the DaemonSet, with its type; kubectl keeps only the text
+}
+
+func (v *chooserView) CoreV1() corev1client.CoreV1Interface {
+	return viewCore{v.Interface.CoreV1(), v}
+}
+
+func (v *chooserView) AppsV1() appsv1client.AppsV1Interface {
+	return viewApps{v.Interface.AppsV1(), v}
+}
+
+type viewCore struct {
+	corev1client.CoreV1Interface
+	view *chooserView
+}
+
+func (c viewCore) Pods(namespace string) corev1client.PodInterface {
+	return viewPods{c.CoreV1Interface.Pods(namespace), c.view}
+}
+
+type viewPods struct {
+	corev1client.PodInterface
+	view *chooserView
+}
+
+func (p viewPods) List(context.Context, metav1.ListOptions) (*corev1.PodList, error) {
+	return &corev1.PodList{Items: []corev1.Pod{*p.view.pod}}, nil
+}
+
+type viewApps struct {
+	appsv1client.AppsV1Interface
+	view *chooserView
+}
+
+func (a viewApps) DaemonSets(namespace string) appsv1client.DaemonSetInterface {
+	return viewDaemonSets{a.AppsV1Interface.DaemonSets(namespace), namespace, a.view}
+}
+
+type viewDaemonSets struct {
+	appsv1client.DaemonSetInterface
+	namespace string
+	view      *chooserView
+}
+
+func (d viewDaemonSets) Get(ctx context.Context, name string, _ metav1.GetOptions) (*appsv1.DaemonSet, error) {
+	id := types.NamespacedName{Namespace: d.namespace, Name: name}
+	set, err := d.view.chooser.daemonSet(ctx, id, d.view.refused)
+	if err != nil {
+		d.view.err = err
+	}
+	return set, err
+}

@@ -1,0 +1,174 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// MarkAnnotation says on a Node that its cordon is kured's. The value is the id of the boot in which
+// kured cordoned, as NormalizeBootID writes it. kured never lifts a cordon without it.
+const MarkAnnotation = "kured.dev/cordoned"
+
+// A write that lost against another one, or whose reply was lost, is tried this often in all. The
+// kubelet writes its Node every few seconds at most, so two are enough nearly always.
+const (
+	writeAttempts = 6
+	writeDelay    = 100 * time.Millisecond
+)
+
+// Cordon makes the Node unschedulable and marks the cordon as kured's, both in one write.
+//
+// marked tells whose cordon is in force afterwards: true, kured's; false without an error, somebody
+// else's: the Node was unschedulable already and carried no mark, so nothing was written and Uncordon
+// will leave it alone. A mark of an earlier boot is renewed. If a person uncordoned the Node while
+// the mark stood, it is cordoned again.
+//
+// A conflicting write or a lost reply is followed by a new read; after a few tries the last error is
+// returned, and then the Node may or may not be cordoned. Calling again is always safe.
+func (n *Node) Cordon(ctx context.Context) (marked bool, err error) {
+	_, err = n.change(ctx, "cordon", func(obj *corev1.Node) []byte {
+		var patch []byte
+		patch, marked = cordonPatch(obj, n.bootID)
+		return patch
+	})
+	if err != nil {
+		return false, err
+	}
+	return marked, nil
+}
+
+// Uncordon lifts kured's cordon and removes the mark, both in one write. Without the mark it does
+// nothing. With the mark on a Node that somebody made schedulable, only the mark goes. changed says
+// whether anything was written. Errors and retries are those of Cordon.
+func (n *Node) Uncordon(ctx context.Context) (changed bool, err error) {
+	return n.change(ctx, "uncordon", uncordonPatch)
+}
+
+// nodePatch is a JSON merge patch (RFC 7386): null removes. The resourceVersion makes the API server
+// refuse it with 409 when the Node is not the one that was read, and keeps it from retrying inside.
+type nodePatch struct {
+	Metadata struct {
+		ResourceVersion string         `json:"resourceVersion"`
+		Annotations     map[string]any `json:"annotations"`
+	} `json:"metadata"`
+	Spec map[string]any `json:"spec,omitempty"`
+}
+
+// cordonPatch returns the write that Cordon needs, nil if none, and whether the cordon is kured's then.
+func cordonPatch(obj *corev1.Node, bootID string) (patch []byte, marked bool) {
+	mark := markOf(obj)
+	switch {
+	case obj.Spec.Unschedulable && mark == "":
+		return nil, false
+	case obj.Spec.Unschedulable && mark == bootID:
+		return nil, true
+	}
+	return newPatch(obj, bootID, map[string]any{"unschedulable": true}), true
+}
+
+// uncordonPatch returns the write that Uncordon needs, nil if none.
+func uncordonPatch(obj *corev1.Node) []byte {
+	if markOf(obj) == "" {
+		return nil
+	}
+	var spec map[string]any
+	if obj.Spec.Unschedulable {
+		spec = map[string]any{"unschedulable": nil}
+	}
+	return newPatch(obj, nil, spec)
+}
+
+// markOf returns kured's mark; an annotation without a value was not written by kured and is none.
+func markOf(obj *corev1.Node) string {
+	return strings.TrimSpace(obj.Annotations[MarkAnnotation])
+}
+
+func newPatch(obj *corev1.Node, mark any, spec map[string]any) []byte {
+	var p nodePatch
+	p.Metadata.ResourceVersion = obj.ResourceVersion
+	p.Metadata.Annotations = map[string]any{MarkAnnotation: mark}
+	p.Spec = spec
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // strings, bools and nil always marshal
+	}
+	return b
+}
+
+// change reads the Node, asks what to write and writes it, until nothing is left to write. Any error
+// that leaves open whether the write happened is answered by reading again: the Node tells.
+func (n *Node) change(ctx context.Context, verb string, decide func(*corev1.Node) []byte) (changed bool, err error) {
+	var last error
+	sent := false // a write of ours may have happened
+	for attempt := range writeAttempts {
+		if attempt > 0 {
+			if err := sleep(ctx, jittered(writeDelay<<(attempt-1))); err != nil {
+				return false, n.wrap(verb, fmt.Errorf("%w: %w", err, last))
+			}
+		}
+		obj, err := n.get(ctx)
+		if err != nil {
+			if final(err) {
+				return false, fmt.Errorf("%s: %w", verb, err)
+			}
+			last = err
+			continue
+		}
+		patch := decide(obj)
+		if patch == nil {
+			return sent, nil
+		}
+		err = n.patch(ctx, patch)
+		switch {
+		case err == nil:
+			return true, nil
+		case apierrors.IsConflict(err):
+		case final(err):
+			return false, n.wrap(verb, err)
+		default:
+			sent = true
+		}
+		last = err
+	}
+	return false, n.wrap(verb, last)
+}
+
+func (n *Node) patch(ctx context.Context, patch []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err := n.client.CoreV1().Nodes().Patch(ctx, n.name, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
+}
+
+// final reports whether the API server has said no in a way that asking again at once cannot change.
+func final(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) ||
+		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// jittered returns a random duration from d up to one and a half of it, so that nodes that failed
+// together do not come back together.
+func jittered(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Float64()*float64(d)/2)
+}
+
+// sleep waits for d or until ctx ends, and returns the error of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

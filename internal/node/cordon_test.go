@@ -1,0 +1,221 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+const (
+	bootA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	bootB = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+)
+
+// cordoned is the part of a Node that cordon and uncordon are about.
+type cordoned struct {
+	unschedulable bool
+	mark          string
+}
+
+func (c cordoned) put(obj *corev1.Node) {
+	obj.Spec.Unschedulable = c.unschedulable
+	obj.Annotations = map[string]string{"other": "stays"}
+	if c.mark != "" {
+		obj.Annotations[MarkAnnotation] = c.mark
+	}
+}
+
+func (f *fakeAPI) cordoned() cordoned {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.node.Annotations["other"] != "stays" {
+		f.t.Error("another annotation was lost")
+	}
+	return cordoned{f.node.Spec.Unschedulable, f.node.Annotations[MarkAnnotation]}
+}
+
+func TestCordonAndUncordon(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before cordoned
+		cordon bool // else uncordon
+		after  cordoned
+		says   bool
+		writes int
+	}{
+		{name: "cordon", cordon: true, after: cordoned{true, bootA}, says: true, writes: 1},
+		{name: "cordon: a person's cordon gets no mark", cordon: true, before: cordoned{true, ""}, after: cordoned{true, ""}},
+		{name: "cordon: ours already", cordon: true, before: cordoned{true, bootA}, after: cordoned{true, bootA}, says: true},
+		{name: "cordon: ours from the boot before", cordon: true, before: cordoned{true, bootB}, after: cordoned{true, bootA}, says: true, writes: 1},
+		{name: "cordon: somebody uncordoned", cordon: true, before: cordoned{false, bootA}, after: cordoned{true, bootA}, says: true, writes: 1},
+		{name: "cordon: somebody uncordoned, old mark", cordon: true, before: cordoned{false, bootB}, after: cordoned{true, bootA}, says: true, writes: 1},
+		{name: "uncordon", before: cordoned{true, bootA}, after: cordoned{}, says: true, writes: 1},
+		{name: "uncordon: mark of the boot before", before: cordoned{true, bootB}, after: cordoned{}, says: true, writes: 1},
+		{name: "uncordon: a person's cordon", before: cordoned{true, ""}, after: cordoned{true, ""}},
+		{name: "uncordon: nothing there", before: cordoned{}, after: cordoned{}},
+		{name: "uncordon: only the mark is left", before: cordoned{false, bootA}, after: cordoned{}, says: true, writes: 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			api := newFakeAPI(t)
+			api.setNode(tt.before.put)
+			n := New(api.client(), "n1", bootA)
+			do := n.Uncordon
+			if tt.cordon {
+				do = n.Cordon
+			}
+			says, err := do(t.Context())
+			if err != nil || says != tt.says {
+				t.Errorf("got %v, %v; want %v", says, err, tt.says)
+			}
+			if got := api.cordoned(); got != tt.after {
+				t.Errorf("Node is %+v, want %+v", got, tt.after)
+			}
+			if got := len(api.requests(http.MethodPatch, "")); got != tt.writes {
+				t.Errorf("%d writes, want %d", got, tt.writes)
+			}
+		})
+	}
+}
+
+func TestUncordonOfASchedulableNodeLeavesSpecAlone(t *testing.T) {
+	api := newFakeAPI(t)
+	api.setNode(cordoned{false, bootA}.put)
+	if _, err := New(api.client(), "n1", bootA).Uncordon(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range api.requests(http.MethodPatch, "") {
+		if strings.Contains(r.body, "unschedulable") {
+			t.Errorf("patch %s touches unschedulable", r.body)
+		}
+	}
+}
+
+// A person cordons between our read and our write: the write is refused, and the new read decides.
+func TestCordonLosesAgainstAPerson(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI(t)
+		api.setNode(cordoned{}.put)
+		once := false
+		api.before = func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodPatch && !once {
+				once = true
+				api.setNode(cordoned{true, ""}.put)
+			}
+			return nil, nil
+		}
+		marked, err := New(api.client(), "n1", bootA).Cordon(t.Context())
+		if marked || err != nil {
+			t.Errorf("Cordon = %v, %v; want false", marked, err)
+		}
+		if got, want := api.cordoned(), (cordoned{true, ""}); got != want {
+			t.Errorf("Node is %+v, want %+v", got, want)
+		}
+	})
+}
+
+// The write is carried out and its reply lost: the Node tells, and nothing is done twice.
+func TestLostReplies(t *testing.T) {
+	for _, cordon := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			api := newFakeAPI(t)
+			api.setNode(cordoned{!cordon, map[bool]string{false: bootA}[cordon]}.put)
+			lost := 0
+			api.after = func(req *http.Request, resp *http.Response) (*http.Response, error) {
+				if req.Method == http.MethodPatch {
+					lost++
+					return nil, errors.New("connection reset by peer")
+				}
+				return resp, nil
+			}
+			n := New(api.client(), "n1", bootA)
+			do, want := n.Uncordon, cordoned{}
+			if cordon {
+				do, want = n.Cordon, cordoned{true, bootA}
+			}
+			says, err := do(t.Context())
+			if !says || err != nil || lost != 1 {
+				t.Errorf("cordon %v: got %v, %v after %d writes; want true after 1", cordon, says, err, lost)
+			}
+			if got := api.cordoned(); got != want {
+				t.Errorf("Node is %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestCordonGivesUp(t *testing.T) {
+	nodes := schema.GroupResource{Resource: "nodes"}
+	for _, tt := range []struct {
+		name     string
+		answer   func() (*http.Response, error)
+		requests int
+		want     string
+	}{
+		{"conflict for ever", func() (*http.Response, error) {
+			return refuse(apierrors.NewConflict(nodes, "n1", errors.New("changed"))), nil
+		}, writeAttempts, "cordon node n1: "},
+		{"forbidden", func() (*http.Response, error) {
+			return refuse(apierrors.NewForbidden(nodes, "n1", errors.New("not yours"))), nil
+		}, 1, "not yours"},
+		{"no connection", func() (*http.Response, error) {
+			return nil, errors.New("connection refused")
+		}, writeAttempts, "connection refused"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := newFakeAPI(t)
+				api.setNode(cordoned{}.put)
+				api.before = func(req *http.Request) (*http.Response, error) {
+					if req.Method == http.MethodPatch {
+						return tt.answer()
+					}
+					return nil, nil
+				}
+				marked, err := New(api.client(), "n1", bootA).Cordon(t.Context())
+				if marked || err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("Cordon = %v, %v; want an error with %q", marked, err, tt.want)
+				}
+				if got := len(api.requests(http.MethodPatch, "")); got != tt.requests {
+					t.Errorf("%d writes, want %d", got, tt.requests)
+				}
+			})
+		})
+	}
+}
+
+func TestCordonStopsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI(t)
+		api.setNode(cordoned{}.put)
+		ctx, cancel := context.WithCancel(t.Context())
+		api.before = func(*http.Request) (*http.Response, error) {
+			cancel()
+			return nil, errors.New("connection refused")
+		}
+		if _, err := New(api.client(), "n1", bootA).Cordon(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("err = %v, want context.Canceled", err)
+		}
+		if got := len(api.requests("", "")); got != 1 {
+			t.Errorf("%d requests, want 1", got)
+		}
+	})
+}
+
+func TestNoSuchNode(t *testing.T) {
+	n := New(newFakeAPI(t).client(), "n1", bootA)
+	_, errGet := n.Get(t.Context())
+	_, errCordon := n.Cordon(t.Context())
+	_, errUncordon := n.Uncordon(t.Context())
+	for what, err := range map[string]error{"Get": errGet, "Cordon": errCordon, "Uncordon": errUncordon} {
+		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "n1") {
+			t.Errorf("%s: err = %v, want ErrNotFound with the name", what, err)
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package node
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// DefaultDrainTimeout is what a DrainOptions without a Timeout gets: a drain always ends.
+const DefaultDrainTimeout = 30 * time.Minute
+
+// evictionsAtOnce bounds the evictions that are on their way at the same time.
+const evictionsAtOnce = 16
+
+// DrainOptions says how to drain.
+type DrainOptions struct {
+	// Timeout ends the drain, drained or not. Zero and less: DefaultDrainTimeout.
+	Timeout time.Duration
+	// GracePeriod is the time that pods get to stop, instead of their own. Negative: each pod's own. Rounded
+	// up to whole seconds, at least one: 0 would remove the Pod while its containers still run.
+	GracePeriod time.Duration
+}
+
+// Drain moves the pods away that kubectl drain --ignore-daemonsets --delete-emptydir-data --force would,
+// by evictions that carry the pod's UID, and waits until they are gone. The Node should be cordoned.
+//
+// One list and one watch of the Node's pods tell what is there; no pod is read by its name. Beside the
+// evictions and these two, each DaemonSet with pods here is read once. Nothing is evicted before it
+// is known of all pods whether they stay. A pod whose eviction a PodDisruptionBudget refuses is
+// asked again after 5 s, then 10, 20, 30, with jitter on top. An API server that does not
+// answer is waited for: nothing is lost, the drain goes on when it is back.
+//
+// The drain ends drained, when its time is up, when ctx ends, or after a minute when the API server
+// refuses to say which pods stay. report, if not nil, is called from this goroutine with the state of
+// things each time a person would see a difference.
+func (n *Node) Drain(ctx context.Context, opts DrainOptions, report func(Progress)) Result {
+	if opts.Timeout <= 0 {
+		opts.Timeout = DefaultDrainTimeout
+	}
+	if report == nil {
+		report = func(Progress) {}
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, opts.Timeout, ErrDrainTimeout)
+	d := &drainer{
+		node:     n,
+		plan:     newPlan(opts.GracePeriod, rand.Float64),
+		pods:     newMirror(n.listPods, n.watchPods),
+		chooser:  newChooser(n.client, n.name),
+		report:   report,
+		answers:  make(chan answer, evictionsAtOnce),
+		verdicts: make(chan map[types.UID]verdict, 1),
+	}
+	d.group.Go(func() { d.pods.run(ctx) })
+	err := d.run(ctx)
+	cancel()
+	d.group.Wait()
+	return Result{
+		Progress: d.plan.progress(time.Now(), err != nil),
+		Drained:  err == nil,
+		Err:      err,
+		Took:     time.Since(begun),
+	}
+}
+
+// drainer does what the plan says. Only run touches the plan.
+type drainer struct {
+	node    *Node
+	plan    *plan
+	pods    *mirror[*corev1.Pod]
+	chooser *chooser
+	report  func(Progress)
+
+	group    sync.WaitGroup
+	sending  int
+	choosing bool
+	answers  chan answer
+	verdicts chan map[types.UID]verdict
+}
+
+type answer struct {
+	uid types.UID
+	err error
+}
+
+// run returns nil when the Node is drained, else why it stopped.
+func (d *drainer) run(ctx context.Context) error {
+	var shown Progress
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		d.start(ctx, now)
+		if p := d.plan.progress(now, false); !p.same(shown) {
+			d.report(p)
+			shown = p
+		}
+		if d.plan.drained(now) {
+			return nil
+		}
+		if err := d.plan.hopeless(now); err != nil {
+			return err
+		}
+		timer.Stop()
+		if wake := d.plan.wake(now); !wake.IsZero() {
+			timer.Reset(time.Until(wake))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		case <-d.pods.changed:
+			pods, synced, trouble := d.pods.snapshot()
+			d.plan.observe(pods, synced, trouble, time.Now())
+		case v := <-d.verdicts:
+			d.choosing = false
+			d.plan.decide(v, time.Now())
+		case a := <-d.answers:
+			d.sending--
+			d.plan.answered(a.uid, a.err, time.Now())
+		}
+	}
+}
+
+// start begins what is due. The channels hold every answer, so that nobody waits for run.
+func (d *drainer) start(ctx context.Context, now time.Time) {
+	if !d.choosing {
+		if pods := d.plan.undecided(now); len(pods) > 0 {
+			d.choosing = true
+			d.group.Go(func() { d.verdicts <- d.chooser.choose(ctx, pods) })
+		}
+	}
+	for _, pod := range d.plan.due(now, evictionsAtOnce-d.sending) {
+		d.sending++
+		d.group.Go(func() { d.answers <- answer{pod.UID, d.node.evict(ctx, pod, d.plan.grace)} })
+	}
+}
+
+// evict sends one eviction, once. Without the UID an eviction could hit a pod of the same name that a
+// StatefulSet has made meanwhile. The typed client is not used because it would retry by itself, up to ten
+// times, when the server sends Retry-After.
+func (n *Node) evict(ctx context.Context, pod *corev1.Pod, grace int64) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	eviction := &policyv1.Eviction{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
+		DeleteOptions: &metav1.DeleteOptions{
+			Preconditions: &metav1.Preconditions{UID: &pod.UID},
+		},
+	}
+	if grace >= 0 {
+		eviction.DeleteOptions.GracePeriodSeconds = &grace
+	}
+	// Get, because it also looks into the body: a pod that two budgets select is answered 201 with a
+	// Status in it that says failure.
+	_, err := n.client.CoreV1().RESTClient().Post().
+		Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
+		Body(eviction).MaxRetries(0).Do(ctx).Get()
+	return err
+}
+
+func (n *Node) listPods(ctx context.Context, opts metav1.ListOptions) ([]*corev1.Pod, string, error) {
+	opts.FieldSelector = n.podsHere()
+	list, err := n.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, opts)
+	if err != nil {
+		return nil, "", err
+	}
+	return pointers(list.Items), list.ResourceVersion, nil
+}
+
+func (n *Node) watchPods(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	opts.FieldSelector = n.podsHere()
+	return n.client.CoreV1().Pods(metav1.NamespaceAll).Watch(ctx, opts)
+}
+
+func (n *Node) podsHere() string {
+	return fields.OneTermEqualSelector("spec.nodeName", n.name).String()
+}

@@ -1,0 +1,384 @@
+package node
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+)
+
+// plan is the whole memory and every rule of one drain. It sends nothing and reads no clock: what is
+// seen and answered goes in with the time of it, what to do next comes out.
+//
+// The watch alone says which pods are gone: a pod has left when the mirror no longer has its UID. Answers to
+// evictions only tell when to ask again.
+type plan struct {
+	grace  int64          // seconds for the pods to stop; negative: each pod's own
+	random func() float64 // from [0, 1)
+
+	start    time.Time // first complete list; zero before it
+	decided1 bool      // every pod of the first list was decided; before that nothing is evicted, as in kubectl
+	pods     map[types.UID]*podPlan
+	arrivals map[string]int // highest generation evicted, by who makes the pods; see observe
+	trouble  string
+
+	evicted, gone int
+}
+
+// podPlan is what is known about one pod of the Node.
+type podPlan struct {
+	pod      *corev1.Pod
+	fate     fate
+	busy     bool // an eviction, or the decision, is under way
+	next     time.Time
+	attempts int
+	accepted bool // an eviction was accepted, or must have been
+
+	last        outcome   // answer to the latest attempt; valid if failures > 0
+	answeredAt  time.Time // when it came
+	failures    int       // answers of the kind of last, in a row
+	since       time.Time // first of them
+	terminating time.Time // seen with a deletionTimestamp
+
+	generation int // 0: was here at the first list; see observe
+}
+
+type fate int
+
+const (
+	fateOpen    fate = iota // not decided yet
+	fateLeaves              // has to go
+	fateStays               // DaemonSet, mirror, or tolerates the cordon and came after it
+	fateReturns             // stays, because its controller puts it here again and again
+)
+
+const (
+	// settle is how long a drain lasts at least: the scheduler may bind a pod that it had placed just
+	// before it saw the cordon.
+	settle = time.Second
+	// overdueSlack is the time after its grace period in which a pod that still terminates is not
+	// reported as held yet.
+	overdueSlack = 5 * time.Second
+	// decideGiveUp is how long refusals to read DaemonSets are taken for a starting API server.
+	decideGiveUp = time.Minute
+	// maxGeneration is how often a controller's pods are evicted that came after the drain began.
+	maxGeneration = 3
+)
+
+func newPlan(grace time.Duration, random func() float64) *plan {
+	seconds := int64(-1)
+	if grace >= 0 {
+		// 0 would remove the Pod object at once, while its containers still run.
+		seconds = max(1, int64(math.Ceil(grace.Seconds())))
+	}
+	return &plan{grace: seconds, random: random, pods: map[types.UID]*podPlan{}, arrivals: map[string]int{}}
+}
+
+// observe takes in what the mirror shows. Pods that were not there in the first list are handled too:
+//   - one that tolerates the cordon stays, it is meant to;
+//   - others are evicted: the scheduler had placed them before it saw the cordon. If the same controller places one
+//     here again after that (a Deployment with spec.nodeName does), it gets a pause that doubles, and
+//     after maxGeneration rounds its pods stay: more evictions would never end.
+func (p *plan) observe(pods []*corev1.Pod, synced bool, trouble error, now time.Time) {
+	p.trouble = ""
+	if trouble != nil {
+		p.trouble = "the pods of this node cannot be watched: " + oneLine(trouble.Error())
+	}
+	if !synced {
+		return
+	}
+	first := p.start.IsZero()
+	if first {
+		p.start = now
+	}
+	here := make(map[types.UID]bool, len(pods))
+	for _, pod := range pods {
+		here[pod.UID] = true
+		known := p.pods[pod.UID]
+		if known == nil {
+			known = &podPlan{next: now}
+			if !first {
+				p.arrived(known, pod, now)
+			}
+			p.pods[pod.UID] = known
+		}
+		known.pod = pod
+		if pod.DeletionTimestamp != nil && known.terminating.IsZero() {
+			known.terminating = now
+			if known.unanswered() {
+				p.accept(known)
+			}
+		}
+	}
+	for uid, known := range p.pods {
+		if here[uid] {
+			continue
+		}
+		if known.fate == fateLeaves {
+			if known.unanswered() {
+				p.accept(known)
+			}
+			p.gone++
+		}
+		delete(p.pods, uid)
+	}
+	p.checkDecided()
+}
+
+func (p *plan) arrived(known *podPlan, pod *corev1.Pod, now time.Time) {
+	if toleratesCordon(pod) {
+		known.fate = fateStays
+		return
+	}
+	known.generation = p.arrivals[makerOf(pod)] + 1
+	switch {
+	case known.generation > maxGeneration:
+		known.fate = fateReturns
+	case known.generation > 1:
+		known.next = now.Add(evictDelay << (known.generation - 2))
+	}
+}
+
+// accept notes that an eviction took effect.
+func (p *plan) accept(known *podPlan) {
+	if !known.accepted {
+		known.accepted = true
+		p.evicted++
+	}
+}
+
+// unanswered reports whether an eviction was sent that may have taken effect without our being told.
+func (k *podPlan) unanswered() bool {
+	return k.attempts > 0 && (k.busy || k.last.kind == answerUnreachable)
+}
+
+// undecided returns the pods to decide about now; their decision is under way then. At the beginning
+// all wait for the last one anyway and are asked about together: each DaemonSet is read once for all.
+func (p *plan) undecided(now time.Time) []*corev1.Pod {
+	var open []*podPlan
+	due := false
+	for _, known := range p.inOrder() {
+		if known.fate != fateOpen || known.busy {
+			continue
+		}
+		if ready := !known.next.After(now); ready || !p.decided1 {
+			open = append(open, known)
+			due = due || ready
+		}
+	}
+	if !due {
+		return nil
+	}
+	out := make([]*corev1.Pod, len(open))
+	for i, known := range open {
+		known.busy = true
+		out[i] = known.pod
+	}
+	return out
+}
+
+// decide takes in the decisions.
+func (p *plan) decide(verdicts map[types.UID]verdict, now time.Time) {
+	for uid, v := range verdicts {
+		known := p.pods[uid]
+		if known == nil {
+			continue
+		}
+		known.busy = false
+		switch {
+		case v.err != nil:
+			p.note(known, classify(v.err), now)
+		case v.leaves:
+			known.fate, known.failures = fateLeaves, 0
+			known.next = now
+		default:
+			known.fate = fateStays
+		}
+	}
+	p.checkDecided()
+}
+
+func (p *plan) checkDecided() {
+	if p.decided1 || p.start.IsZero() {
+		return
+	}
+	for _, known := range p.pods {
+		if known.fate == fateOpen {
+			return
+		}
+	}
+	p.decided1 = true
+}
+
+// due returns at most limit pods to evict now; their evictions are under way then.
+func (p *plan) due(now time.Time, limit int) []*corev1.Pod {
+	var out []*corev1.Pod
+	if !p.decided1 {
+		return nil
+	}
+	for _, known := range p.inOrder() {
+		if len(out) >= limit {
+			break
+		}
+		if !p.wantsEviction(known) || known.next.After(now) {
+			continue
+		}
+		known.busy = true
+		known.attempts++
+		if known.generation > 0 {
+			maker := makerOf(known.pod)
+			p.arrivals[maker] = max(p.arrivals[maker], known.generation)
+		}
+		out = append(out, known.pod)
+	}
+	return out
+}
+
+// wantsEviction: a pod that terminates needs none, unless it would take longer than the configured grace.
+func (p *plan) wantsEviction(known *podPlan) bool {
+	if known.fate != fateLeaves || known.busy {
+		return false
+	}
+	if known.pod.DeletionTimestamp == nil {
+		return true
+	}
+	period := known.pod.DeletionGracePeriodSeconds
+	return p.grace >= 0 && !known.accepted && period != nil && *period > p.grace
+}
+
+// answered takes in the answer to an eviction.
+func (p *plan) answered(uid types.UID, err error, now time.Time) {
+	known := p.pods[uid]
+	if known == nil {
+		return // left meanwhile
+	}
+	known.busy = false
+	out := classify(err)
+	if out.kind == answerAccepted {
+		p.accept(known)
+		if known.failures > 0 && known.last.kind == answerBudget {
+			p.hasten(known, now)
+		}
+	}
+	p.note(known, out, now)
+}
+
+// hasten brings back to the shortest wait the pods that the same budget holds: it has begun to move.
+func (p *plan) hasten(moved *podPlan, now time.Time) {
+	for _, known := range p.pods {
+		if known == moved || known.failures == 0 || known.last.kind != answerBudget ||
+			known.last.budget != moved.last.budget || known.pod.Namespace != moved.pod.Namespace {
+			continue
+		}
+		known.failures = 1
+		soonest := known.answeredAt.Add(retryDelay(known.last, 1, p.random()))
+		if soonest.Before(now) {
+			soonest = now
+		}
+		if soonest.Before(known.next) {
+			known.next = soonest
+		}
+	}
+}
+
+func (p *plan) note(known *podPlan, out outcome, now time.Time) {
+	if known.failures == 0 || known.last.kind != out.kind {
+		known.failures, known.since = 0, now
+	}
+	known.failures++
+	known.last, known.answeredAt = out, now
+	known.next = now.Add(retryDelay(out, known.failures, p.random()))
+}
+
+// drained reports whether every pod that has to leave is gone.
+func (p *plan) drained(now time.Time) bool {
+	if !p.decided1 || now.Before(p.start.Add(settle)) {
+		return false
+	}
+	for _, known := range p.pods {
+		if known.fate == fateOpen || known.fate == fateLeaves {
+			return false
+		}
+	}
+	return true
+}
+
+// hopeless returns an error when the drain cannot begin, for a cause that does not pass by itself.
+func (p *plan) hopeless(now time.Time) error {
+	if p.decided1 {
+		return nil
+	}
+	for _, known := range p.inOrder() {
+		if known.refusedOpen() && !now.Before(known.since.Add(decideGiveUp)) {
+			return fmt.Errorf("%w: %s", ErrUndecided, known.last.detail)
+		}
+	}
+	return nil
+}
+
+func (k *podPlan) refusedOpen() bool {
+	return k.fate == fateOpen && k.failures > 0 && k.last.kind == answerRefused
+}
+
+// wake returns when to look at the plan again if nothing happens before; zero: never.
+func (p *plan) wake(now time.Time) time.Time {
+	var wake time.Time
+	at := func(t time.Time) {
+		if t.After(now) && (wake.IsZero() || t.Before(wake)) {
+			wake = t
+		}
+	}
+	if !p.start.IsZero() {
+		at(p.start.Add(settle))
+	}
+	for _, known := range p.pods {
+		if known.fate == fateOpen || p.wantsEviction(known) {
+			at(known.next)
+		}
+		if known.refusedOpen() && !p.decided1 {
+			at(known.since.Add(decideGiveUp))
+		}
+		if known.fate == fateLeaves && !known.terminating.IsZero() {
+			at(known.overdue())
+		}
+	}
+	return wake
+}
+
+func (p *plan) inOrder() []*podPlan {
+	out := make([]*podPlan, 0, len(p.pods))
+	for _, known := range p.pods {
+		out = append(out, known)
+	}
+	slices.SortFunc(out, func(a, b *podPlan) int {
+		if c := compareNames(a.pod.Namespace, a.pod.Name, b.pod.Namespace, b.pod.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.pod.UID), string(b.pod.UID))
+	})
+	return out
+}
+
+// makerOf identifies what makes pods like this one: its controller, else its own name.
+func makerOf(pod *corev1.Pod) string {
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		return string(owner.UID)
+	}
+	return pod.Namespace + "/" + pod.Name
+}
+
+func toleratesCordon(pod *corev1.Pod) bool {
+	cordon := corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
+	for i := range pod.Spec.Tolerations {
+		if pod.Spec.Tolerations[i].ToleratesTaint(klog.Background(), &cordon, false) {
+			return true
+		}
+	}
+	return false
+}

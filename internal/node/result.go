@@ -1,0 +1,164 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ErrDrainTimeout is what errors.Is finds in Result.Err when the drain's own time was up.
+var ErrDrainTimeout = errors.New("time is up")
+
+// ErrUndecided is what errors.Is finds in Result.Err when nothing was evicted because the API server
+// keeps refusing what is needed to tell which pods stay: usually the ClusterRole "get daemonsets" of
+// packaging/kubernetes is missing.
+var ErrUndecided = errors.New("cannot tell which pods stay")
+
+// Why says what keeps a pod on the Node.
+type Why string
+
+const (
+	WhyBudget      Why = "pdb"         // a PodDisruptionBudget allows no eviction
+	WhyTerminating Why = "terminating" // evicted, but it has not stopped
+	WhyNamespace   Why = "namespace"   // its namespace is being deleted; evictions are not taken
+	WhyThrottled   Why = "throttled"   // the API server is busy
+	WhyRefused     Why = "refused"     // the API server said no
+	WhyUnreachable Why = "unreachable" // the API server does not answer
+	WhyUndecided   Why = "undecided"   // it could not be found out whether the pod stays (DaemonSet)
+	WhyPending     Why = "pending"     // not evicted yet, or evicted and not seen to terminate yet
+)
+
+// HeldPod is a pod that has not left the Node.
+type HeldPod struct {
+	Namespace, Name, UID string
+
+	Why      Why
+	Budget   string    // WhyBudget: name of the PodDisruptionBudget, empty if the server did not tell
+	Detail   string    // the rest of the reason, for people; one line, may be empty
+	Since    time.Time // when Why began, on this machine's clock
+	Attempts int       // evictions sent
+}
+
+// String is fit for a log line, a status and an event.
+func (h HeldPod) String() string {
+	who := "pod " + h.Namespace + "/" + h.Name
+	what := "not evicted yet"
+	switch h.Why {
+	case WhyBudget:
+		what = "held by a PodDisruptionBudget"
+		if h.Budget != "" {
+			what = "held by PodDisruptionBudget " + h.Namespace + "/" + h.Budget
+		}
+	case WhyTerminating:
+		what = "still terminating"
+	case WhyNamespace:
+		what = "not evicted: its namespace is being deleted"
+	case WhyThrottled:
+		what = "not evicted: the API server is busy"
+	case WhyRefused:
+		what = "not evicted: refused"
+	case WhyUnreachable:
+		what = "not evicted: the API server does not answer"
+	case WhyUndecided:
+		what = "not evicted: cannot tell whether it stays"
+	case WhyPending:
+	}
+	if h.Detail != "" {
+		what += ": " + h.Detail
+	}
+	return who + " " + what
+}
+
+// Progress is where a drain stands.
+type Progress struct {
+	Total     int       // pods that have to leave, those that left included
+	Evicted   int       // evictions that were accepted
+	Gone      int       // pods that left, in whatever way
+	Held      []HeldPod // by namespace and name
+	Returning []string  // namespace/name of pods whose controller puts them here in spite of the cordon; they stay
+	Trouble   string    // why the view of the pods is not up to date, empty if it is
+}
+
+// String says the numbers and, of the pods that are held, the first three.
+func (p Progress) String() string {
+	return fmt.Sprintf("%d of %s gone", p.Gone, count(p.Total, "pod")) + p.tail()
+}
+
+func (p Progress) tail() string {
+	s := ""
+	if p.Trouble != "" {
+		s += "; " + p.Trouble
+	}
+	if len(p.Held) > 0 {
+		s += "; " + HeldSummary(p.Held)
+	}
+	if len(p.Returning) > 0 {
+		s += "; left in place, for they are put here again and again: " + firstThree(p.Returning, "")
+	}
+	return s
+}
+
+// same reports whether a person would see no difference. The number of attempts is none.
+func (p Progress) same(q Progress) bool {
+	equal := func(a, b HeldPod) bool {
+		a.Attempts, b.Attempts = 0, 0
+		return a == b
+	}
+	return p.Total == q.Total && p.Evicted == q.Evicted && p.Gone == q.Gone && p.Trouble == q.Trouble &&
+		slices.EqualFunc(p.Held, q.Held, equal) && slices.Equal(p.Returning, q.Returning)
+}
+
+// Result is how a drain ended.
+type Result struct {
+	// Progress at the end. If not Drained, Held has every pod that still has to leave.
+	Progress
+	Drained bool
+	Err     error // why it ended before it was drained: ErrDrainTimeout, ErrUndecided or the cause of the context's end
+	Took    time.Duration
+}
+
+// String is fit for a log line, a status and an event.
+func (r Result) String() string {
+	took := r.Took.Round(time.Millisecond)
+	if took > 10*time.Second {
+		took = took.Round(time.Second)
+	}
+	if r.Drained {
+		return fmt.Sprintf("drained: %s gone in %s", count(r.Gone, "pod"), took) + r.tail()
+	}
+	s := fmt.Sprintf("not drained after %s: %v", took, r.Err)
+	if r.Total > 0 {
+		s += fmt.Sprintf("; %d of %s left", r.Total-r.Gone, count(r.Total, "pod"))
+	}
+	return s + r.tail()
+}
+
+// HeldSummary names the first three pods with their reasons, and how many more there are.
+func HeldSummary(held []HeldPod) string {
+	all := make([]string, len(held))
+	for i, h := range held {
+		all[i] = h.String()
+	}
+	return firstThree(all, " pods")
+}
+
+func firstThree(all []string, what string) string {
+	if more := len(all) - 3; more > 0 {
+		return strings.Join(all[:3], "; ") + fmt.Sprintf("; and %d more%s", more, what)
+	}
+	return strings.Join(all, "; ")
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func compareNames(namespaceA, nameA, namespaceB, nameB string) int {
+	return cmp.Or(cmp.Compare(namespaceA, namespaceB), cmp.Compare(nameA, nameB))
+}
