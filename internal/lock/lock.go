@@ -76,11 +76,18 @@ type Report struct {
 	Err    error
 }
 
-// Read returns this node's holder entry, nil if it has none. An entry that is
-// there and cannot be read is ErrUnreadable.
-func (l *Lock) Read(ctx context.Context) (*Holder, error) {
-	_, h, err := l.own(ctx)
-	return h, err
+// Own is what the lock object says of this node.
+type Own struct {
+	Holder  *Holder // nil: it does not hold
+	Waiting bool    // it is in the waiting room
+}
+
+// Read returns this node's entries. A holder entry that is there and cannot be
+// read is ErrUnreadable.
+func (l *Lock) Read(ctx context.Context) (Own, error) {
+	snap, h, err := l.own(ctx)
+	_, waiting := snap.State.Waiters[l.Node]
+	return Own{Holder: h, Waiting: waiting || snap.State.damagedWaiter(l.Node)}, err
 }
 
 func (l *Lock) own(ctx context.Context) (Snapshot, *Holder, error) {

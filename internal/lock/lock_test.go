@@ -1,136 +1,38 @@
-package lock
+package lock_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/lock/locktest"
 	"github.com/kured-host/kured/internal/status"
 )
 
-// memory is a Store with compare-and-swap and watches, whose requests take
-// time and can fail before or after they took effect.
-type memory struct {
-	mu       sync.Mutex
-	data     map[string]string
-	revision int
-	changed  chan struct{} // closed at each write
-	history  []map[string]string
-
-	latency time.Duration                // of each request, up to
-	fault   func() (before, after error) // nil: none
-	reads   int
-	writes  int
-	lost    int // conflicts
+func newLock(m *locktest.Memory, node string, max int) *lock.Lock {
+	return &lock.Lock{Store: m, Pace: lock.DefaultPace(), Node: node, UID: "uid-" + node, Boot: bootA, Max: max, Room: 8}
 }
 
-func newMemory() *memory { return &memory{revision: 1, changed: make(chan struct{})} }
+const bootA = "11111111111111111111111111111111"
 
-func (m *memory) delay(ctx context.Context) error {
-	if m.latency == 0 {
-		return ctx.Err()
-	}
-	return sleep(ctx, rand.N(m.latency))
+func holds(max int) string {
+	return entry(lock.Holder{Version: lock.Version, Boot: bootA, Phase: status.Draining, Max: max, UID: "u"})
 }
 
-func (m *memory) faults() (error, error) {
-	if m.fault == nil {
-		return nil, nil
+func entry(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
 	}
-	return m.fault()
-}
-
-func (m *memory) snapshot() Snapshot {
-	return Snapshot{State: Parse(m.data), Revision: strconv.Itoa(m.revision)}
-}
-
-func (m *memory) Read(ctx context.Context) (Snapshot, error) {
-	if err := m.delay(ctx); err != nil {
-		return Snapshot{}, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reads++
-	if before, _ := m.faults(); before != nil {
-		return Snapshot{}, before
-	}
-	return m.snapshot(), nil
-}
-
-func (m *memory) Write(ctx context.Context, revision string, e Edit) (Snapshot, error) {
-	if err := m.delay(ctx); err != nil {
-		return Snapshot{}, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.writes++
-	before, after := m.faults()
-	if before != nil {
-		return Snapshot{}, before
-	}
-	if revision != strconv.Itoa(m.revision) {
-		m.lost++
-		return Snapshot{}, ErrConflict
-	}
-	m.put(e.Apply(m.data))
-	return m.snapshot(), after
-}
-
-func (m *memory) put(data map[string]string) {
-	m.data = data
-	m.revision++
-	m.history = append(m.history, maps.Clone(data))
-	close(m.changed)
-	m.changed = make(chan struct{})
-}
-
-func (m *memory) Watch(ctx context.Context, revision string) (<-chan Snapshot, error) {
-	if before, _ := m.faults(); before != nil {
-		return nil, before
-	}
-	versions := make(chan Snapshot)
-	ends := time.NewTimer(time.Duration(1+rand.IntN(5)) * time.Minute)
-	go func() {
-		defer close(versions)
-		defer ends.Stop()
-		for last := revision; ; {
-			m.mu.Lock()
-			snap, changed := m.snapshot(), m.changed
-			m.mu.Unlock()
-			if snap.Revision != last {
-				if m.delay(ctx) != nil {
-					return
-				}
-				select {
-				case versions <- snap:
-					last = snap.Revision
-				case <-ctx.Done():
-					return
-				}
-				continue
-			}
-			select {
-			case <-changed:
-			case <-ends.C:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return versions, nil
-}
-
-func (m *memory) lock(node string, max int) *Lock {
-	return &Lock{Store: m, Pace: DefaultPace(), Node: node, UID: "uid-" + node, Boot: bootA, Max: max, Room: 8}
+	return string(b)
 }
 
 // Many nodes want at once, each holds for a while, advances and releases; the
@@ -141,10 +43,10 @@ func TestManyWantAtOnce(t *testing.T) {
 		for _, faulty := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d nodes, max %d, faulty %v", c.nodes, c.max, faulty), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					m := newMemory()
-					m.latency = 20 * time.Millisecond
+					m := locktest.New(nil)
+					m.Latency = 20 * time.Millisecond
 					if faulty {
-						m.fault = func() (before, after error) {
+						m.Faults = func() (before, after error) {
 							switch rand.IntN(10) {
 							case 0:
 								return errors.New("request lost"), nil
@@ -156,15 +58,15 @@ func TestManyWantAtOnce(t *testing.T) {
 					}
 					var all sync.WaitGroup
 					for i := range c.nodes {
-						all.Go(func() { cycleOnce(t, m.lock(fmt.Sprintf("node-%02d", i), c.max)) })
+						all.Go(func() { cycleOnce(t, newLock(m, fmt.Sprintf("node-%02d", i), c.max)) })
 					}
 					all.Wait()
-					if len(m.data) != 0 {
-						t.Errorf("left in the lock: %v", m.data)
+					if len(m.Data()) != 0 {
+						t.Errorf("left in the lock: %v", m.Data())
 					}
 					most := 0
-					for _, data := range m.history {
-						s := Parse(data)
+					for _, data := range m.History() {
+						s := lock.Parse(data)
 						most = max(most, len(s.Holders))
 						if len(s.Waiters) > 8 {
 							t.Errorf("%d waiters in a room of 8", len(s.Waiters))
@@ -180,16 +82,16 @@ func TestManyWantAtOnce(t *testing.T) {
 					if most != c.max {
 						t.Errorf("at most %d held at once, want %d", most, c.max)
 					}
-					t.Logf("%d writes, %d conflicts, %d reads for %d turns", m.writes, m.lost, m.reads, c.nodes)
+					t.Logf("%d writes, %d conflicts, %d reads for %d turns", m.Counts().Writes, m.Counts().Conflicts, m.Counts().Reads, c.nodes)
 				})
 			})
 		}
 	}
 }
 
-func cycleOnce(t *testing.T, l *Lock) {
+func cycleOnce(t *testing.T, l *lock.Lock) {
 	ctx := t.Context()
-	if err := l.Acquire(ctx, Demand{Reason: "linux-image", Since: time.Now(), Shared: true}, func(Report) {}); err != nil {
+	if err := l.Acquire(ctx, lock.Demand{Reason: "linux-image", Since: time.Now(), Shared: true}, func(lock.Report) {}); err != nil {
 		t.Errorf("%s: acquire: %v", l.Node, err)
 		return
 	}
@@ -204,7 +106,7 @@ func cycleOnce(t *testing.T, l *Lock) {
 			if err == nil {
 				break
 			}
-			if errors.Is(err, ErrLost) {
+			if errors.Is(err, lock.ErrLost) {
 				t.Errorf("%s: %v", l.Node, err)
 				return
 			}
@@ -216,17 +118,16 @@ func cycleOnce(t *testing.T, l *Lock) {
 // A waiter that died in the room is overtaken; one that is alive is not.
 func TestDeadWaiterIsOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		m.data = map[string]string{
-			"holder.a": encode(holds(1)),
-			"waiter.b": encode(Waiter{Version: Version, Since: time.Now().Add(-time.Hour)}), // dead
-		}
+		m := locktest.New(map[string]string{
+			"holder.a": holds(1),
+			"waiter.b": entry(lock.Waiter{Version: lock.Version, Since: time.Now().Add(-time.Hour)}), // dead
+		})
 		got := make(chan string, 2)
 		for _, node := range []string{"c", "d"} {
 			time.Sleep(2 * time.Second) // c comes before d
-			l := m.lock(node, 1)
+			l := newLock(m, node, 1)
 			go func() {
-				if err := l.Acquire(t.Context(), Demand{Since: time.Now()}, func(Report) {}); err != nil {
+				if err := l.Acquire(t.Context(), lock.Demand{Since: time.Now()}, func(lock.Report) {}); err != nil {
 					t.Error(err)
 				}
 				got <- node
@@ -236,14 +137,12 @@ func TestDeadWaiterIsOvertaken(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		m.mu.Lock()
-		m.put(leave("a").Apply(m.data))
-		m.mu.Unlock()
+		m.Put(lock.Edit{Remove: []string{"holder.a"}})
 		freed := time.Now()
 		if first := <-got; first != "c" {
 			t.Errorf("%s overtook c", first)
 		}
-		if waited, want := time.Since(freed), DefaultPace().Stagger; waited < want {
+		if waited, want := time.Since(freed), lock.DefaultPace().Stagger; waited < want {
 			t.Errorf("overtaken after %s, the dead has %s", waited, want)
 		}
 		if second := <-got; second != "d" {
@@ -277,17 +176,16 @@ func TestOnlyEvidenceFrees(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := newMemory()
-				m.data = map[string]string{"holder.a": encode(holds(1))}
-				l := m.lock("b", 1)
+				m := locktest.New(map[string]string{"holder.a": holds(1)})
+				l := newLock(m, "b", 1)
 				l.Evidence = c.nodes
 				ctx, cancel := context.WithTimeout(t.Context(), 1000*time.Hour)
 				defer cancel()
-				err := l.Acquire(ctx, Demand{Since: time.Now()}, func(Report) {})
+				err := l.Acquire(ctx, lock.Demand{Since: time.Now()}, func(lock.Report) {})
 				if (err == nil) != c.frees {
 					t.Fatalf("acquire: %v, want freed: %v", err, c.frees)
 				}
-				if _, still := m.data["holder.a"]; still == c.frees {
+				if _, still := m.Data()["holder.a"]; still == c.frees {
 					t.Errorf("entry of a still there: %v", still)
 				}
 			})
@@ -301,21 +199,20 @@ func TestAdvanceIsAFence(t *testing.T) {
 		data map[string]string
 		want error
 	}{
-		{"held", map[string]string{"holder.me": encode(holds(1))}, nil},
-		{"released by an admin", nil, ErrLost},
-		{"held for another boot", map[string]string{"holder.me": encode(Holder{Version: 1, Boot: "2", Phase: status.Locked, Max: 1})}, ErrLost},
-		{"unreadable", map[string]string{"holder.me": "x"}, ErrUnreadable},
+		{"held", map[string]string{"holder.me": holds(1)}, nil},
+		{"released by an admin", nil, lock.ErrLost},
+		{"held for another boot", map[string]string{"holder.me": entry(lock.Holder{Version: 1, Boot: "2", Phase: status.Locked, Max: 1})}, lock.ErrLost},
+		{"unreadable", map[string]string{"holder.me": "x"}, lock.ErrUnreadable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := newMemory()
-			m.data = c.data
-			if err := m.lock("me", 1).Advance(t.Context(), status.Rebooting); !errors.Is(err, c.want) {
+			m := locktest.New(c.data)
+			if err := newLock(m, "me", 1).Advance(t.Context(), status.Rebooting); !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
-			if c.want == nil && Parse(m.data).Holders["me"].Phase != status.Rebooting {
+			if c.want == nil && lock.Parse(m.Data()).Holders["me"].Phase != status.Rebooting {
 				t.Error("the phase was not written")
 			}
-			if c.want != nil && m.writes != 0 {
+			if c.want != nil && m.Counts().Writes != 0 {
 				t.Error("wrote without holding")
 			}
 		})
@@ -324,13 +221,12 @@ func TestAdvanceIsAFence(t *testing.T) {
 
 // What this kured cannot read it never removes.
 func TestReleaseKeepsTheUnreadable(t *testing.T) {
-	m := newMemory()
-	m.data = map[string]string{"holder.me": `{"v":99}`, "waiter.me": encode(waits(0, 0))}
-	if err := m.lock("me", 1).Release(t.Context()); !errors.Is(err, ErrUnreadable) {
+	m := locktest.New(map[string]string{"holder.me": `{"v":99}`, "waiter.me": entry(lock.Waiter{Version: lock.Version})})
+	if err := newLock(m, "me", 1).Release(t.Context()); !errors.Is(err, lock.ErrUnreadable) {
 		t.Errorf("got %v, want ErrUnreadable", err)
 	}
-	if len(m.data) != 2 {
-		t.Errorf("left: %v", m.data)
+	if len(m.Data()) != 2 {
+		t.Errorf("left: %v", m.Data())
 	}
 }
 
@@ -338,26 +234,24 @@ func TestReleaseKeepsTheUnreadable(t *testing.T) {
 // than the back-off allows.
 func TestOutageWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
+		m := locktest.New(nil)
 		var down atomic.Bool
 		down.Store(true)
-		m.fault = func() (error, error) {
+		m.Faults = func() (error, error) {
 			if down.Load() {
 				return errors.New("connection refused"), nil
 			}
 			return nil, nil
 		}
-		l := m.lock("me", 1)
-		var reports []Report
+		l := newLock(m, "me", 1)
+		var reports []lock.Report
 		done := make(chan error)
 		go func() {
-			done <- l.Acquire(t.Context(), Demand{Since: time.Now()}, func(r Report) { reports = append(reports, r) })
+			done <- l.Acquire(t.Context(), lock.Demand{Since: time.Now()}, func(r lock.Report) { reports = append(reports, r) })
 		}()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		m.mu.Lock()
-		n := m.reads
-		m.mu.Unlock()
+		n := m.Counts().Reads
 		if n < 15 || n > 40 {
 			t.Errorf("%d requests in 10 minutes of outage", n)
 		}
@@ -374,14 +268,13 @@ func TestOutageWhileWaiting(t *testing.T) {
 // A node whose wait is ended leaves the room.
 func TestLeaveTheRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		m.data = map[string]string{"holder.a": encode(holds(1))}
-		l := m.lock("me", 1)
+		m := locktest.New(map[string]string{"holder.a": holds(1)})
+		l := newLock(m, "me", 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- l.Acquire(ctx, Demand{Since: time.Now()}, func(Report) {}) }()
+		go func() { done <- l.Acquire(ctx, lock.Demand{Since: time.Now()}, func(lock.Report) {}) }()
 		synctest.Wait()
-		if _, ok := m.data["waiter.me"]; !ok {
+		if _, ok := m.Data()["waiter.me"]; !ok {
 			t.Fatal("not in the waiting room")
 		}
 		cancel()
@@ -391,8 +284,8 @@ func TestLeaveTheRoom(t *testing.T) {
 		if err := l.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if len(m.data) != 1 {
-			t.Errorf("left: %v", m.data)
+		if len(m.Data()) != 1 {
+			t.Errorf("left: %v", m.Data())
 		}
 	})
 }
