@@ -8,6 +8,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/kured-host/kured/internal/e2e/cluster"
 	"github.com/kured-host/kured/internal/e2e/nodes"
 )
 
@@ -20,6 +21,9 @@ func prepare(ctx context.Context) error {
 	if err := nodes.EnsureTools(ctx, os.Stderr); err != nil {
 		return err
 	}
-	return nodes.EnsureImages(ctx, os.Stderr, 
-		nodes.Debian11, nodes.Debian12, nodes.Debian13, nodes.Debian12RPM)
+	if err := nodes.EnsureImages(ctx, os.Stderr,
+		nodes.Debian11, nodes.Debian12, nodes.Debian13, nodes.Debian12RPM); err != nil {
+		return err
+	}
+	return cluster.Build(ctx, os.Stderr)
 }

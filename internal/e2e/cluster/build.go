@@ -1,0 +1,141 @@
+// Package cluster joins real systemd nodes (package nodes) with a real control plane (package testenv) to a
+// cluster on which kured runs as its users run it: installed from its package, started by systemd, with the
+// kubelet's own credential. Only the kubelets are stand-ins.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kured-host/kured/internal/testenv"
+)
+
+// EnvPackages names a directory with packages of kured to use instead of building them.
+const EnvPackages = "KURED_E2E_PACKAGES"
+
+// Build makes what a cluster needs and what takes long or needs the internet: the control plane's programs,
+// the stand-in kubelet and, unless EnvPackages names some, kured's packages. It tells on out what it does.
+// It is to run before the namespaces are entered, with the working directory inside the repository.
+func Build(ctx context.Context, out io.Writer) error {
+	if _, err := testenv.Binary(ctx, out); err != nil {
+		return err
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(root, buildDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	start := time.Now()
+	fmt.Fprintln(out, "e2e: building the stand-in kubelet and kured's packages …")
+	standin := filepath.Join(dir, standinName)
+	build := exec.CommandContext(ctx, "go", "build", "-o", standin, "./internal/testenv/standin-kubelet")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := run(build, root); err != nil {
+		return fmt.Errorf("build the stand-in kubelet: %w", err)
+	}
+	if os.Getenv(EnvPackages) != "" {
+		return nil
+	}
+	for _, version := range []string{Release, NextRelease} {
+		dist := filepath.Join(dir, version)
+		// A sequence of make calls, because both go through the same Go build cache.
+		pkg := exec.CommandContext(ctx, "make", "-s", "packages",
+			"VERSION="+version, "ARCHES="+runtime.GOARCH, "DIST="+dist)
+		if err := run(pkg, root); err != nil {
+			return fmt.Errorf("build kured's packages: %w", err)
+		}
+	}
+	fmt.Fprintf(out, "e2e: built in %s\n", time.Since(start).Round(time.Second))
+	return nil
+}
+
+// The versions that Build packages: the second is the same program, to upgrade to.
+const (
+	Release     = "0.1.0"
+	NextRelease = "0.1.1"
+)
+
+const (
+	buildDir    = "build/e2e" // ignored by git
+	standinName = "standin-kubelet"
+)
+
+func run(cmd *exec.Cmd, dir string) error {
+	cmd.Dir = dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, output)
+	}
+	return nil
+}
+
+// moduleRoot walks up from the working directory to the go.mod of the project.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if text, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil &&
+			strings.HasPrefix(string(text), "module github.com/kured-host/kured\n") {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("the working directory is not inside the repository")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// Package returns the path of kured's package of a version for this machine; format is "deb" or "rpm".
+func Package(version, format string) (string, error) {
+	dir := os.Getenv(EnvPackages)
+	if dir == "" {
+		root, err := moduleRoot()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(root, buildDir, version)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "kured_*_"+runtime.GOARCH+"."+format))
+	if err != nil {
+		return "", err
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("want one .%s for %s in %s, found %q", format, runtime.GOARCH, dir, found)
+	}
+	return found[0], nil
+}
+
+// copyFile copies the content of a file into a directory, in one step, and returns its name there.
+func copyFile(from, dir string, mode os.FileMode) (string, error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = in.Close() }()
+	name := filepath.Base(from)
+	partial := filepath.Join(dir, "."+name)
+	out, err := os.OpenFile(partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return "", err
+	}
+	return name, os.Rename(partial, filepath.Join(dir, name))
+}
