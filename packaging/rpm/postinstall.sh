@@ -1,9 +1,7 @@
 # $1: 1 first installation, 2 or more upgrade. Works in an image build, where no systemd runs.
-units="kured.service kured-uncordon.service"
-
 if [ "$1" -eq 1 ]; then
 	# /usr/lib/systemd/system-preset/80-kured.preset enables both; an administrator's own preset wins.
-	systemctl --no-reload preset $units >/dev/null 2>&1 || :
+	systemctl --no-reload preset kured.service kured-uncordon.service >/dev/null 2>&1 || :
 fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload >/dev/null 2>&1 || :

@@ -1,12 +1,10 @@
 # $1: 0 last version erased, 1 upgrade. On erase nothing unfinished stays behind: no cordon, no held lock.
-units="kured.service kured-uncordon.service"
-
 if [ "$1" -eq 0 ]; then
 	if [ -d /run/systemd/system ]; then
-		systemctl stop $units >/dev/null 2>&1 || :
+		systemctl stop kured.service kured-uncordon.service >/dev/null 2>&1 || :
 		timeout --kill-after=5 30 /usr/bin/kured uncordon --abandon ||
 			echo "kured: if this node was about to reboot, it may still be cordoned and hold the lock; see: kubectl get node, and kubectl -n kube-system get configmap kured-lock" >&2
 	fi
-	systemctl --no-reload disable $units >/dev/null 2>&1 || :
+	systemctl --no-reload disable kured.service kured-uncordon.service >/dev/null 2>&1 || :
 fi
 exit 0
