@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 VERSION := $(or $(VERSION),$(shell packaging/version.sh))
 ARCHES ?= amd64 arm64
+FORMATS ?= deb rpm
 DIST ?= dist
 # The time of the commit goes into the packages: the same commit gives the same bytes, whenever and wherever.
 export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 0))
@@ -81,7 +82,9 @@ $(STAGES): stage-%:
 	 } | gzip -9n >$(DIST)/stage/$*/changelog.gz
 
 $(PACKAGES): package-%: stage-%
-	@for format in deb rpm; do \
+	@for format in $(FORMATS); do \
+	  package='$(DIST)/kured_$(VERSION)_'$*.$$format; \
 	  VERSION='$(VERSION)' ARCH=$* STAGE='$(DIST)/stage/$*' \
-	    go tool nfpm package --packager $$format --target '$(DIST)/kured_$(VERSION)_'$*.$$format; \
+	    go tool nfpm package --packager $$format --target "$$package" >/dev/null; \
+	  echo "$$package"; \
 	done
