@@ -1,0 +1,394 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kured-host/kured/internal/gate"
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/lock/locktest"
+	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/sentinel"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// machine is a fake node on which the real Runner and the real lock run: a
+// Node object, pods, logind and a sentinel, in virtual time.
+type machine struct {
+	t     *testing.T
+	name  string
+	store *locktest.Memory
+
+	mu       sync.Mutex
+	boot     int
+	reboots  int
+	self     node.State
+	wanted   bool
+	changed  chan struct{}
+	gates    gate.Verdict
+	drainFor time.Duration
+	drainEnd func() node.Result // how the drain ends; nil: drained
+	refuse   error              // of Reboot
+	noBus    bool
+	apiDown  bool
+	requests int
+	spent    int
+	lines    []string
+	statuses []status.Status
+	drains   int
+
+	runner *Runner
+	stop   context.CancelFunc
+	done   chan struct{} // closed at the end of the command
+	err    error         // of the command, after done
+}
+
+func newMachine(t *testing.T, name string, store *locktest.Memory) *machine {
+	return &machine{t: t, name: name, store: store, boot: 1, changed: make(chan struct{}, 1),
+		gates: gate.Verdict{Open: true}, drainFor: time.Minute, self: node.State{UID: "uid-" + name}}
+}
+
+func (m *machine) bootID() string { return fmt.Sprintf("%032x", m.boot) }
+
+// start starts a command on the machine as it is now.
+func (m *machine) start(mode Mode) {
+	m.mu.Lock()
+	r := &Runner{
+		Mode: mode, Boot: m.bootID(), Dial: m.dial, Host: (*host)(m), Demand: m, Gates: (*gates)(m), Budget: (*budget)(m),
+		Settings: Settings{ConfirmWithin: 30 * time.Second, Patience: 5 * time.Minute, BackOff: 5 * time.Minute, BackOffMax: time.Hour, Overdue: 10 * time.Minute},
+		Log:      slog.New(slog.NewTextHandler((*journal)(m), nil)),
+		Publish: func(s status.Status) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.statuses = append(m.statuses, s)
+		},
+	}
+	ctx, cancel := context.WithCancel(m.t.Context())
+	m.runner, m.stop, m.done = r, cancel, make(chan struct{})
+	m.mu.Unlock()
+	go func() {
+		defer close(m.done)
+		m.err = r.Do(ctx)
+	}()
+}
+
+// kill ends the command without a word, as SIGKILL does: nothing that it
+// would still send arrives.
+func (m *machine) kill() {
+	m.mu.Lock()
+	down := m.apiDown
+	m.apiDown = true
+	m.mu.Unlock()
+	m.stop()
+	<-m.done
+	m.mu.Lock()
+	m.apiDown = down
+	m.mu.Unlock()
+}
+
+// bootUp is what happens after the firmware: a new boot id, and the sentinel
+// in /run is gone unless it stays.
+func (m *machine) bootUp(sentinelStays bool) {
+	m.mu.Lock()
+	m.boot++
+	m.wanted = m.wanted && sentinelStays
+	m.mu.Unlock()
+}
+
+// afterBoot runs the oneshot to its end.
+func (m *machine) afterBoot() error {
+	m.start(Return)
+	<-m.done
+	return m.err
+}
+
+func (m *machine) want(wanted bool) {
+	m.mu.Lock()
+	m.wanted = wanted
+	m.mu.Unlock()
+	m.signal()
+}
+
+func (m *machine) signal() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (m *machine) set(change func()) {
+	m.mu.Lock()
+	change()
+	m.mu.Unlock()
+	m.signal()
+}
+
+func (m *machine) rebooted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reboots
+}
+
+// asked is the number of requests so far.
+func (m *machine) asked() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.requests
+}
+
+func (m *machine) node() node.State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self
+}
+
+func (m *machine) status() status.Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.statuses) == 0 {
+		return status.Status{}
+	}
+	return m.statuses[len(m.statuses)-1]
+}
+
+func (m *machine) log() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.lines, "")
+}
+
+// await waits in virtual time until ok.
+func (m *machine) await(what string, ok func() bool) {
+	m.t.Helper()
+	for range 100000 {
+		synctest.Wait()
+		if ok() {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	m.t.Fatalf("never: %s; status %+v\n%s", what, m.status(), m.log())
+}
+
+func (m *machine) awaitPhase(p status.Phase) {
+	m.t.Helper()
+	m.await("phase "+string(p), func() bool { return m.status().Phase == p })
+}
+
+func (m *machine) awaitReboot() {
+	m.t.Helper()
+	synctest.Wait()
+	before := m.rebooted()
+	if m.boot == before {
+		return // it is going down already
+	}
+	m.await("reboot", func() bool { return m.rebooted() > before })
+}
+
+// roll carries a started machine through one whole reboot.
+func (m *machine) roll() {
+	m.t.Helper()
+	m.awaitReboot()
+	m.kill()
+	m.bootUp(false)
+	if err := m.afterBoot(); err != nil {
+		m.t.Fatalf("return: %v", err)
+	}
+	m.start(Run)
+	m.awaitPhase(status.Idle)
+}
+
+func (m *machine) request(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.requests++
+	if m.apiDown {
+		return errors.New("connection refused")
+	}
+	return ctx.Err()
+}
+
+func (m *machine) dial(ctx context.Context) (*Cluster, error) {
+	if err := m.request(ctx); err != nil {
+		return nil, err
+	}
+	turn := &lock.Lock{Store: &line{m}, Pace: lock.DefaultPace(), Node: m.name, UID: m.self.UID, Boot: m.bootID(), Max: 1, Room: 8}
+	self := (*self)(m)
+	return &Cluster{Node: m.name, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self, Close: func() {}}, nil
+}
+
+// line is the way to the lock object; it is cut when the API is down.
+type line struct{ m *machine }
+
+func (l *line) Read(ctx context.Context) (lock.Snapshot, error) {
+	if err := l.m.request(ctx); err != nil {
+		return lock.Snapshot{}, err
+	}
+	return l.m.store.Read(ctx)
+}
+
+func (l *line) Write(ctx context.Context, revision string, e lock.Edit) (lock.Snapshot, error) {
+	if err := l.m.request(ctx); err != nil {
+		return lock.Snapshot{}, err
+	}
+	return l.m.store.Write(ctx, revision, e)
+}
+
+func (l *line) Watch(ctx context.Context, revision string) (<-chan lock.Snapshot, error) {
+	if err := l.m.request(ctx); err != nil {
+		return nil, err
+	}
+	return l.m.store.Watch(ctx, revision)
+}
+
+// self is the Node object and the pods, as the API server has them.
+type self machine
+
+func (s *self) Get(ctx context.Context) (node.State, error) {
+	if err := (*machine)(s).request(ctx); err != nil {
+		return node.State{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.self, nil
+}
+
+func (s *self) Cordon(ctx context.Context) (bool, error) {
+	if err := (*machine)(s).request(ctx); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.self.Unschedulable && s.self.Mark == "" {
+		return false, nil
+	}
+	s.self.Unschedulable, s.self.Mark = true, (*machine)(s).bootID()
+	return true, nil
+}
+
+func (s *self) Uncordon(ctx context.Context) (bool, error) {
+	if err := (*machine)(s).request(ctx); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.self.Mark == "" {
+		return false, nil
+	}
+	s.self.Unschedulable, s.self.Mark = false, ""
+	return true, nil
+}
+
+func (s *self) Drain(ctx context.Context, _ node.DrainOptions, report func(node.Progress)) node.Result {
+	s.mu.Lock()
+	s.drains++
+	d, end := s.drainFor, s.drainEnd
+	s.mu.Unlock()
+	report(node.Progress{Total: 2, Gone: 1})
+	if err := sleep(ctx, d); err != nil {
+		return node.Result{Err: err}
+	}
+	if end != nil {
+		return end()
+	}
+	return node.Result{Drained: true, Progress: node.Progress{Total: 2, Gone: 2}, Took: d}
+}
+
+func (s *self) AwaitReadyReport(ctx context.Context, report func(string)) error {
+	if err := (*machine)(s).request(ctx); err != nil {
+		return err
+	}
+	report("kubelet has not reported yet")
+	return sleep(ctx, 10*time.Second)
+}
+
+func (m *machine) State() sentinel.State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.wanted {
+		return sentinel.State{}
+	}
+	return sentinel.State{Wanted: true, Since: time.Now(), Path: "/run/reboot-required", Reasons: []string{"linux-image"}}
+}
+
+func (m *machine) Changed() <-chan struct{} { return m.changed }
+
+type gates machine
+
+func (g *gates) Check(context.Context) gate.Verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gates
+}
+
+func (g *gates) Watch(ctx context.Context) <-chan struct{} {
+	changed := make(chan struct{}, 1)
+	go func() {
+		for sleep(ctx, 5*time.Second) == nil {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return changed
+}
+
+type host machine
+
+func (h *host) Reboot(ctx context.Context, _ time.Duration) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.refuse != nil {
+		return h.refuse
+	}
+	// The invariants of LAW 1 and 3, at the one place where they matter.
+	holder, held := lock.Parse(h.store.Data()).Holders[h.name]
+	if !held || holder.Boot != (*machine)(h).bootID() || holder.Phase != status.Rebooting {
+		h.t.Errorf("%s reboots with the entry %+v (held: %v)", h.name, holder, held)
+	}
+	if !h.self.Unschedulable || !h.wanted || !h.gates.Open {
+		h.t.Errorf("%s reboots: cordoned %v, wanted %v, gates %+v", h.name, h.self.Unschedulable, h.wanted, h.gates)
+	}
+	h.reboots++
+	return nil
+}
+
+func (h *host) AwaitCancelled(ctx context.Context) error {
+	if going, err := h.PreparingForShutdown(ctx); err != nil || !going {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h *host) PreparingForShutdown(context.Context) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.noBus {
+		return false, logind.ErrUnknown
+	}
+	return h.reboots >= h.boot, nil
+}
+
+type budget machine
+
+func (b *budget) Spend() error  { b.mu.Lock(); defer b.mu.Unlock(); b.spent++; return nil }
+func (b *budget) Refund() error { b.mu.Lock(); defer b.mu.Unlock(); b.spent--; return nil }
+
+type journal machine
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = append(j.lines, string(line))
+	return len(line), nil
+}

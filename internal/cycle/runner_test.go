@@ -1,0 +1,516 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kured-host/kured/internal/gate"
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/lock/locktest"
+	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// story runs a test in virtual time with one machine.
+func story(t *testing.T, tell func(m *machine)) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, "a", locktest.New(nil))
+		tell(m)
+		m.stop()
+		<-m.done
+	})
+}
+
+// back asserts that nothing of ours is left in the cluster.
+func (m *machine) back() {
+	m.t.Helper()
+	if left := m.store.Data(); len(left) != 0 {
+		m.t.Errorf("left in the lock: %v", left)
+	}
+	if m.node().Unschedulable || m.node().Mark != "" {
+		m.t.Errorf("left on the Node: %+v", m.node())
+	}
+}
+
+func TestOneReboot(t *testing.T) {
+	story(t, func(m *machine) {
+		m.start(Run)
+		m.awaitPhase(status.Idle)
+		m.want(true)
+		m.roll()
+		m.back()
+		if m.rebooted() != 1 || m.spent != 1 {
+			t.Errorf("%d reboots, %d spent", m.reboots, m.spent)
+		}
+		if n := len(m.lines); n > 15 {
+			t.Errorf("%d lines for one cycle:\n%s", n, m.log())
+		}
+		if w := m.store.Counts().Writes; w > 8 {
+			t.Errorf("%d lock writes for one cycle", w)
+		}
+		t.Logf("requests %d, lock %+v, journal:\n%s", m.requests, m.store.Counts(), m.log())
+	})
+}
+
+// LAW 7: idle costs nothing, also when the sentinel's directory is busy.
+func TestIdleAsksNothing(t *testing.T) {
+	story(t, func(m *machine) {
+		m.start(Run)
+		m.awaitPhase(status.Idle)
+		before := m.asked()
+		for range 100 {
+			time.Sleep(time.Hour)
+			m.signal()
+			synctest.Wait()
+		}
+		if m.asked() != before {
+			t.Errorf("%d requests while idle", m.asked()-before)
+		}
+	})
+}
+
+// The daemon is killed after each request in turn, and started again. It goes
+// on and reboots exactly once; a restart is never taken for a reboot.
+func TestKilledAnywhere(t *testing.T) {
+	for after := range 25 {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			story(t, func(m *machine) {
+				m.wanted = true
+				m.start(Run)
+				m.await("enough requests", func() bool {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					return m.requests >= after || m.reboots > 0
+				})
+				if m.rebooted() == 0 {
+					m.kill()
+					if err := m.afterBoot(); err != nil { // somebody starts the oneshot by hand
+						t.Fatal(err)
+					}
+					if held := lock.Parse(m.store.Data()).Holders["a"]; m.node().Mark != "" && held.Boot == "" {
+						t.Error("the oneshot took a lock of this boot away")
+					}
+					m.start(Run)
+					m.awaitReboot()
+				}
+				m.kill()
+				m.bootUp(false)
+				if err := m.afterBoot(); err != nil {
+					t.Fatal(err)
+				}
+				m.back()
+				if m.rebooted() != 1 || strings.Count(m.log(), "rebooted: the boot id changed") != 1 {
+					t.Errorf("%d reboots\n%s", m.reboots, m.log())
+				}
+				m.start(Run)
+				m.awaitPhase(status.Idle)
+			})
+		})
+	}
+}
+
+// Power is cut at each point of the cycle: the node comes back and recovers.
+func TestPowerCutAnywhere(t *testing.T) {
+	for after := range 25 {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			story(t, func(m *machine) {
+				m.wanted = true
+				m.start(Run)
+				m.await("enough requests", func() bool {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					return m.requests >= after || m.reboots > 0
+				})
+				m.kill()
+				m.bootUp(false)
+				m.start(Run) // before the oneshot: it must wait for its word
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if p := m.status().Phase; len(m.store.Data()) > 0 && p != status.Returning && p != status.Idle {
+					t.Errorf("phase %s with %v", p, m.store.Data())
+				}
+				m.kill()
+				if err := m.afterBoot(); err != nil {
+					t.Fatal(err)
+				}
+				m.start(Run)
+				m.awaitPhase(status.Idle)
+				m.back()
+			})
+		})
+	}
+}
+
+// Three machines want at once and share one lock: one at a time, all come back.
+func TestThreeMachines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := locktest.New(nil)
+		store.Latency = 10 * time.Millisecond
+		var all []*machine
+		for _, name := range []string{"a", "b", "c"} {
+			m := newMachine(t, name, store)
+			m.wanted = true
+			m.start(Run)
+			all = append(all, m)
+		}
+		done := make(chan bool)
+		for _, m := range all {
+			go func() {
+				for m.rebooted() == 0 {
+					time.Sleep(time.Second)
+				}
+				m.kill()
+				time.Sleep(time.Minute)
+				m.bootUp(false)
+				if err := m.afterBoot(); err != nil {
+					t.Error(err)
+				}
+				m.start(Run)
+				done <- true
+			}()
+		}
+		for range all {
+			<-done
+		}
+		for _, data := range store.History() {
+			if n := len(lock.Parse(data).Holders); n > 1 {
+				t.Errorf("%d holders: %v", n, data)
+			}
+		}
+		for _, m := range all {
+			m.awaitPhase(status.Idle)
+			m.back()
+			m.stop()
+			<-m.done
+		}
+	})
+}
+
+func TestSentinelVanishes(t *testing.T) {
+	for _, phase := range []status.Phase{status.Queued, status.Draining} {
+		t.Run(string(phase), func(t *testing.T) {
+			story(t, func(m *machine) {
+				if phase == status.Queued {
+					m.store.Put(lock.Edit{Set: map[string]string{"holder.other": `{"v":1,"boot":"1","phase":"draining","max":1,"uid":"u"}`}})
+				}
+				m.wanted = true
+				m.start(Run)
+				m.awaitPhase(phase)
+				m.want(false)
+				m.awaitPhase(status.Idle)
+				m.store.Put(lock.Edit{Remove: []string{"holder.other"}})
+				m.back()
+				m.want(true) // and again, at once: a new demand is no retry
+				m.roll()
+			})
+		})
+	}
+}
+
+func TestDrainTimesOut(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.drainEnd = func() node.Result {
+			return node.Result{Err: node.ErrDrainTimeout, Progress: node.Progress{Total: 1}}
+		}
+		m.start(Run)
+		for try := 1; try <= 3; try++ {
+			m.awaitPhase(status.BackingOff)
+			m.back()
+			s := m.status()
+			if s.Next == nil || m.drains != try {
+				t.Fatalf("try %d: %d drains, next %v", try, m.drains, s.Next)
+			}
+			want := 5 * time.Minute << (try - 1)
+			if rest := time.Until(*s.Next).Round(time.Minute); rest != want {
+				t.Errorf("try %d: back-off of %s, want %s", try, rest, want)
+			}
+			m.await("the back-off ends", func() bool { return m.status().Phase != status.BackingOff })
+		}
+		m.set(func() { m.drainEnd = nil })
+		m.roll()
+		m.back()
+		if !strings.Contains(m.log(), string(status.DrainTimeout)) {
+			t.Error("the reason was not told")
+		}
+	})
+}
+
+func TestRebootThatDoesNotHappen(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		reason status.Reason
+	}{
+		{&logind.RefusedError{Name: "org.freedesktop.DBus.Error.AccessDenied", Message: "no"}, status.RebootRefused},
+		{logind.ErrUnconfirmed, status.RebootUnconfirmed},
+	} {
+		t.Run(string(c.reason), func(t *testing.T) {
+			story(t, func(m *machine) {
+				m.wanted, m.refuse = true, c.err
+				m.start(Run)
+				m.awaitPhase(status.BackingOff)
+				m.back()
+				if m.spent != 0 {
+					t.Errorf("%d reboots spent", m.spent)
+				}
+				if log := m.log(); !strings.Contains(log, string(c.reason)) || strings.Contains(log, "boot id changed") {
+					t.Error(log)
+				}
+			})
+		})
+	}
+}
+
+// The bus is gone after the call: probably going down, so nothing is given back.
+func TestRebootWithoutAnAnswer(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted, m.refuse, m.noBus = true, logind.ErrUnknown, true
+		m.start(Run)
+		m.awaitPhase(status.Rebooting)
+		m.await("asked", func() bool { return m.spent == 1 })
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if len(m.store.Data()) != 1 || m.node().Mark == "" {
+			t.Errorf("gave back: %v %+v", m.store.Data(), m.node())
+		}
+		// logind is back and says that nothing goes down: now it is safe.
+		m.set(func() { m.noBus = false })
+		m.awaitPhase(status.BackingOff)
+		m.back()
+	})
+}
+
+// LAW 3: a person's cordon stays, through the reboot and through a failed drain.
+func TestForeignCordonStays(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		t.Run(fmt.Sprintf("drain fails: %v", fails), func(t *testing.T) {
+			story(t, func(m *machine) {
+				m.wanted, m.self.Unschedulable = true, true
+				if fails {
+					m.drainEnd = func() node.Result { return node.Result{Err: node.ErrDrainTimeout} }
+				}
+				m.start(Run)
+				if fails {
+					m.awaitPhase(status.BackingOff)
+				} else {
+					m.roll()
+				}
+				if !m.node().Unschedulable || m.node().Mark != "" {
+					t.Errorf("Node %+v", m.node())
+				}
+				if len(m.store.Data()) != 0 {
+					t.Errorf("left in the lock: %v", m.store.Data())
+				}
+			})
+		})
+	}
+}
+
+// An admin releases the lock while we drain: no reboot, uncordoned, not at once again.
+func TestLockReleasedMidDrain(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.await("cordoned", func() bool { return m.node().Mark != "" })
+		m.store.Put(lock.Edit{Remove: []string{"holder.a"}})
+		m.awaitPhase(status.BackingOff)
+		m.back()
+		if m.rebooted() != 0 {
+			t.Error("rebooted without the lock")
+		}
+	})
+}
+
+// What this kured cannot read holds; when it is gone the node goes on.
+func TestUnreadableEntryHolds(t *testing.T) {
+	story(t, func(m *machine) {
+		m.store.Put(lock.Edit{Set: map[string]string{"holder.a": `{"v":9}`}})
+		m.wanted = true
+		m.start(Run)
+		m.awaitPhase(status.Held)
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if m.rebooted() != 0 || m.node().Unschedulable || len(m.store.Data()) != 1 {
+			t.Errorf("did not hold: %v", m.store.Data())
+		}
+		m.store.Put(lock.Edit{Remove: []string{"holder.a"}})
+		m.roll()
+	})
+}
+
+// The API server is away at the start, while draining, and after boot.
+func TestOutages(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted, m.apiDown = true, true
+		m.start(Run)
+		m.await("told", func() bool { return m.status().Reason == status.APIUnreachable })
+		before := m.asked()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := m.asked() - before; n < 60 || n > 200 {
+			t.Errorf("%d tries in an hour", n)
+		}
+		m.set(func() { m.apiDown = false })
+		m.awaitPhase(status.Draining)
+		m.set(func() { m.apiDown = true })
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if m.rebooted() != 0 {
+			t.Error("rebooted without the fence")
+		}
+		m.set(func() { m.apiDown = false })
+		m.awaitReboot()
+		m.kill()
+		m.bootUp(false)
+		m.set(func() { m.apiDown = true })
+		m.start(Return)
+		time.Sleep(2 * time.Minute)
+		m.set(func() { m.apiDown = false })
+		if <-m.done; m.err != nil {
+			t.Fatal(m.err)
+		}
+		m.back()
+	})
+}
+
+// The oneshot's time is up before the API answers: an error that says so.
+func TestReturnGivesUpWithAReason(t *testing.T) {
+	story(t, func(m *machine) {
+		m.apiDown = true
+		m.start(Return)
+		time.Sleep(2 * time.Minute)
+		m.stop()
+		if <-m.done; m.err == nil || !strings.Contains(m.err.Error(), "connection refused") {
+			t.Errorf("error %v", m.err)
+		}
+	})
+}
+
+// A gate closes while we wait for our turn: we leave the room, and come back.
+func TestGateClosesInTheQueue(t *testing.T) {
+	story(t, func(m *machine) {
+		m.store.Put(lock.Edit{Set: map[string]string{"holder.other": `{"v":1,"boot":"1","phase":"draining","max":1,"uid":"u"}`}})
+		m.wanted = true
+		m.start(Run)
+		m.await("in the room", func() bool { return m.store.Data()["waiter.a"] != "" })
+		m.set(func() { m.gates = gate.Verdict{Reason: status.Inhibited, Detail: "apt", Passing: true} })
+		m.await("left the room", func() bool { return m.store.Data()["waiter.a"] == "" })
+		m.awaitPhase(status.Blocked)
+		m.set(func() { m.gates = gate.Verdict{Open: true} })
+		m.await("in the room again", func() bool { return m.store.Data()["waiter.a"] != "" })
+	})
+}
+
+// apt starts while we drain: wait for it; if it takes too long, roll back.
+func TestInhibitorMidDrain(t *testing.T) {
+	for _, long := range []bool{false, true} {
+		t.Run(fmt.Sprintf("long: %v", long), func(t *testing.T) {
+			story(t, func(m *machine) {
+				m.wanted = true
+				m.start(Run)
+				m.awaitPhase(status.Draining)
+				m.set(func() { m.gates = gate.Verdict{Reason: status.Inhibited, Detail: "apt", Passing: true} })
+				time.Sleep(3 * time.Minute)
+				synctest.Wait()
+				if m.rebooted() != 0 || m.node().Mark == "" {
+					t.Error("did not wait")
+				}
+				if long {
+					m.await("rolled back", func() bool { return m.node().Mark == "" })
+					m.back()
+					m.await("told", func() bool { return m.status().Phase == status.BackingOff || m.status().Phase == status.Blocked })
+					return
+				}
+				m.set(func() { m.gates = gate.Verdict{Open: true} })
+				m.roll()
+			})
+		})
+	}
+}
+
+// systemd stops the daemon: the waiting room is left, a lock is kept.
+func TestStopped(t *testing.T) {
+	story(t, func(m *machine) {
+		m.store.Put(lock.Edit{Set: map[string]string{"holder.other": `{"v":1,"boot":"1","phase":"draining","max":1,"uid":"u"}`}})
+		m.wanted = true
+		m.start(Run)
+		m.await("in the room", func() bool { return m.store.Data()["waiter.a"] != "" })
+		m.stop()
+		<-m.done
+		if m.store.Data()["waiter.a"] != "" {
+			t.Error("still in the room")
+		}
+		m.store.Put(lock.Edit{Remove: []string{"holder.other"}})
+		m.start(Run)
+		m.awaitPhase(status.Draining)
+		m.stop()
+		<-m.done
+		if len(m.store.Data()) != 1 || m.node().Mark == "" {
+			t.Error("gave back what the next start needs")
+		}
+		m.start(Abandon) // the package is removed
+		if <-m.done; m.err != nil {
+			t.Error(m.err)
+		}
+		m.back()
+	})
+}
+
+// A node that rebooted while it stood in the waiting room, and has no demand
+// any more, takes its name out.
+func TestForgottenWaiter(t *testing.T) {
+	story(t, func(m *machine) {
+		m.store.Put(lock.Edit{Set: map[string]string{"waiter.a": `{"v":1}`}})
+		m.start(Run)
+		m.awaitPhase(status.Idle)
+		m.await("left", func() bool { return len(m.store.Data()) == 0 })
+	})
+}
+
+// The watchdog's question is answered in every phase.
+func TestAlive(t *testing.T) {
+	story(t, func(m *machine) {
+		m.start(Run)
+		alive := func() {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+			defer cancel()
+			if err := m.runner.Alive(ctx); err != nil {
+				t.Errorf("phase %s: %v", m.status().Phase, err)
+			}
+		}
+		for _, prepare := range []func(){
+			func() { m.awaitPhase(status.Idle) },
+			func() {
+				m.set(func() { m.gates = gate.Verdict{Reason: status.Inhibited, Passing: true}; m.wanted = true })
+				m.awaitPhase(status.Blocked)
+			},
+			func() {
+				m.store.Put(lock.Edit{Set: map[string]string{"holder.other": `{"v":1,"boot":"1","phase":"draining","max":1,"uid":"u"}`}})
+				m.set(func() { m.gates = gate.Verdict{Open: true} })
+				m.awaitPhase(status.Queued)
+			},
+			func() {
+				m.store.Put(lock.Edit{Remove: []string{"holder.other"}})
+				m.awaitPhase(status.Draining)
+			},
+			func() { m.awaitReboot() },
+		} {
+			prepare()
+			alive()
+		}
+		m.stop()
+		<-m.done
+		ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+		defer cancel()
+		if err := m.runner.Alive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a loop that ended answers: %v", err)
+		}
+	})
+}
