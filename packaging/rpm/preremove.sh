@@ -2,7 +2,7 @@
 if [ "$1" -eq 0 ]; then
 	if [ -d /run/systemd/system ]; then
 		systemctl stop kured.service kured-uncordon.service >/dev/null 2>&1 || :
-		timeout --kill-after=5 30 /usr/bin/kured uncordon --abandon ||
+		timeout --kill-after=5 30 /usr/bin/kured uncordon --abandon --timeout=25s ||
 			echo "kured: if this node was about to reboot, it may still be cordoned and hold the lock; see: kubectl get node, and kubectl -n kube-system get configmap kured-lock" >&2
 	fi
 	systemctl --no-reload disable kured.service kured-uncordon.service >/dev/null 2>&1 || :
