@@ -38,9 +38,9 @@ type Error struct {
 	Err    error
 }
 
-// Permanent reports whether only a change of a file on this node can help, so
-// that trying again without one is pointless.
-func (e *Error) Permanent() bool { return e.Kind == Malformed || e.Kind == Mismatch }
+// Permanent reports whether only another configuration of kured can help, so
+// that trying again is pointless. A kubeconfig can be repaired while we wait.
+func (e *Error) Permanent() bool { return e.Kind == Mismatch }
 
 // Reason is the word for it in the status.
 func (e *Error) Reason() status.Reason {

@@ -245,11 +245,16 @@ func (f files) node(t *testing.T, ca *authority, user, version string) {
 	t.Helper()
 	cert, key := ca.issue(t, user)
 	f.write(t, version+".pem", append(cert, key...))
-	link := f.path("link")
-	if err := os.Symlink(version+".pem", link); err != nil {
+	f.link(t, version+".pem")
+}
+
+// link turns current.pem to another file.
+func (f files) link(t *testing.T, name string) {
+	t.Helper()
+	if err := os.Symlink(name, f.path("link")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(link, f.path("current.pem")); err != nil {
+	if err := os.Rename(f.path("link"), f.path("current.pem")); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -45,11 +45,25 @@ func (c *Cluster) identify(ctx context.Context, configured string) error {
 		// The form in which a kubelet takes it.
 		name, source = strings.ToLower(strings.TrimSpace(name)), SourceHostname
 	}
-	if _, err := c.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{}); err != nil {
+	self, err := c.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
 		return apiError(c, name, err)
 	}
-	c.NodeName, c.NodeNameSource = name, source
+	c.NodeName, c.NodeNameSource, c.UID = name, source, string(self.UID)
 	return nil
+}
+
+// NodeUID looks up any Node by its name: is there one, and which UID has it.
+// It needs the right to get nodes, which a kubelet has only for its own.
+func (c *Cluster) NodeUID(ctx context.Context, name string) (uid string, found bool, err error) {
+	other, err := c.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", false, nil
+	case err != nil:
+		return "", false, fmt.Errorf("look up node %s: %w", name, err)
+	}
+	return string(other.UID), true, nil
 }
 
 // credentialName is the node that the credential belongs to, "" if it is not a

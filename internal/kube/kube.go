@@ -50,6 +50,7 @@ type Cluster struct {
 	Client         kubernetes.Interface
 	NodeName       string
 	NodeNameSource string // one of the Source constants
+	UID            string // of our Node object
 	User           string // the name under which the API server knows us; empty if it could not be asked
 	Kubeconfig     string // path
 	Server         string // URL
