@@ -141,7 +141,8 @@ func (r *Runner) Alive(ctx context.Context) error {
 
 // Do tells the story until ctx ends or, in the modes Return and Abandon, until
 // there is nothing left to do. In those modes an error says what was in the
-// way when ctx ended; a daemon that is told to stop has none.
+// way when ctx ended; a daemon that is told to stop has none. An error that
+// says of itself that it is permanent ends every mode.
 func (r *Runner) Do(ctx context.Context) error {
 	r.init()
 	r.seen.Mode = r.Mode
@@ -158,7 +159,10 @@ func (r *Runner) Do(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		var fatal interface{ Permanent() bool }
 		switch {
+		case errors.As(err, &fatal) && fatal.Permanent():
+			return err
 		case err != nil:
 			r.trouble(ctx, act, err)
 		case act.Do != Learn: // having looked is no success of what comes after

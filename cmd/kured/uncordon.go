@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/status"
+)
+
+func newUncordon() *cobra.Command {
+	var abandon bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "uncordon",
+		Short: "After a reboot: prove that the node is well, uncordon it, free the lock",
+		Long: `After a reboot: prove that the node is well, uncordon it, free the lock.
+
+kured-uncordon.service runs this once at each boot. It does nothing where there
+was no reboot of kured's, and undoes only kured's own cordon. It exits with 75
+when it could not finish in time; systemd then starts it again.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(cmd)
+			if err != nil {
+				return err
+			}
+			h, err := newHouse(cfg, os.Getenv)
+			if err != nil {
+				return err
+			}
+			mode := cycle.Return
+			if abandon {
+				mode = cycle.Abandon
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			if err := h.runner(mode, nil, func(status.Status) {}).Do(ctx); err != nil {
+				return &exitError{exitTempFail, fmt.Errorf("not done yet: %w", err)}
+			}
+			return nil
+		},
+	}
+	configFlag(cmd)
+	cmd.Flags().BoolVar(&abandon, "abandon", false, "give back cordon and lock now, without a reboot (used when the package is removed)")
+	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to try")
+	return cmd
+}
