@@ -104,8 +104,16 @@ func TestDrainOfAFullNode(t *testing.T) {
 			}
 		}
 		api.addPod(testPod("kube-system", "etcd-n1", mirrored, ownedBy("Node", "n1")))
-		api.stop = func(pod *corev1.Pod) time.Duration {
-			return 10*time.Second + time.Duration(len(pod.Name))*time.Millisecond
+		var underWay atomic.Int32
+		api.before = func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodPost {
+				if n := underWay.Add(1); n > evictionsAtOnce {
+					t.Errorf("%d evictions at once", n)
+				}
+				time.Sleep(50 * time.Millisecond)
+				underWay.Add(-1)
+			}
+			return nil, nil
 		}
 	}, func(t *testing.T, api *fakeAPI, r Result, _ []Progress) {
 		if !r.Drained || r.Total != 110 || r.Evicted != 110 || r.Gone != 110 {
@@ -383,17 +391,41 @@ func TestDrainOutlastsTheAPIServer(t *testing.T) {
 	})
 }
 
+// A server that takes requests and never answers is one that does not answer, after half a minute.
+func TestDrainOutlastsSilence(t *testing.T) {
+	drainIn(t, DrainOptions{GracePeriod: -1}, func(_ *testing.T, api *fakeAPI) {
+		api.addPod(testPod("shop", "web"))
+		silent := time.Now().Add(time.Minute)
+		api.before = func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodPost && time.Now().Before(silent) {
+				<-req.Context().Done()
+				return nil, req.Context().Err()
+			}
+			return nil, nil
+		}
+	}, func(t *testing.T, _ *fakeAPI, r Result, told []Progress) {
+		const want = "0 of 1 pod gone; pod shop/web not evicted: the API server does not answer: no answer within 30s"
+		if !r.Drained || told[1].String() != want {
+			t.Errorf("%s; told %v", r, told)
+		}
+	})
+}
+
 // It is cancelled at every stage, and returns at once with what it knows.
 func TestDrainIsCancelled(t *testing.T) {
 	for _, after := range []time.Duration{0, time.Millisecond, time.Second, 20 * time.Second} {
-		for _, down := range []bool{false, true} {
+		for _, server := range []string{"well", "refuses", "hangs"} {
 			synctest.Test(t, func(t *testing.T) {
 				api := newFakeAPI(t)
 				api.addPod(testPod("shop", "web"))
 				api.stop = func(*corev1.Pod) time.Duration { return time.Minute }
-				api.before = func(*http.Request) (*http.Response, error) {
-					if down {
+				api.before = func(req *http.Request) (*http.Response, error) {
+					switch server {
+					case "refuses":
 						return nil, errors.New("connection refused")
+					case "hangs":
+						<-req.Context().Done()
+						return nil, req.Context().Err()
 					}
 					return nil, nil
 				}
@@ -402,7 +434,7 @@ func TestDrainIsCancelled(t *testing.T) {
 				time.AfterFunc(after, func() { cancel(why) })
 				r := New(api.client(), "n1", bootA).Drain(ctx, DrainOptions{GracePeriod: -1}, nil)
 				if r.Drained || !errors.Is(r.Err, why) || r.Took != after {
-					t.Errorf("after %s, down %v: %+v", after, down, r)
+					t.Errorf("after %s, server %s: %+v", after, server, r)
 				}
 			})
 		}

@@ -156,6 +156,16 @@ func (f *fakeAPI) cut() {
 	f.watchers = nil
 }
 
+// expire ends every watch with 410 Gone, as when the API server no longer has the versions since.
+func (f *fakeAPI) expire() {
+	f.mu.Lock()
+	for _, w := range f.watchers {
+		frame, _ := json.Marshal(map[string]any{"type": "ERROR", "object": withKind(&apierrors.NewResourceExpired("too old").ErrStatus)})
+		w.feed <- append(frame, '\n')
+	}
+	f.mu.Unlock()
+}
+
 func (f *fakeAPI) tell(kind, what string, object runtime.Object) {
 	frame, err := json.Marshal(map[string]any{"type": what, "object": withKind(object)})
 	if err != nil {

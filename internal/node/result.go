@@ -96,7 +96,7 @@ func (p Progress) tail() string {
 		s += "; " + HeldSummary(p.Held)
 	}
 	if len(p.Returning) > 0 {
-		s += "; left in place, for they are put here again and again: " + firstThree(p.Returning, "")
+		s += "; left in place, for they are put here again and again: " + firstThree(p.Returning, "pod")
 	}
 	return s
 }
@@ -122,8 +122,8 @@ type Result struct {
 
 // String is fit for a log line, a status and an event.
 func (r Result) String() string {
-	took := r.Took.Round(time.Millisecond)
-	if took > 10*time.Second {
+	took := r.Took.Round(100 * time.Millisecond)
+	if took >= 10*time.Second {
 		took = took.Round(time.Second)
 	}
 	if r.Drained {
@@ -142,12 +142,12 @@ func HeldSummary(held []HeldPod) string {
 	for i, h := range held {
 		all[i] = h.String()
 	}
-	return firstThree(all, " pods")
+	return firstThree(all, "pod")
 }
 
-func firstThree(all []string, what string) string {
+func firstThree(all []string, noun string) string {
 	if more := len(all) - 3; more > 0 {
-		return strings.Join(all[:3], "; ") + fmt.Sprintf("; and %d more%s", more, what)
+		return strings.Join(all[:3], "; ") + "; and " + count(more, "more "+noun)
 	}
 	return strings.Join(all, "; ")
 }
