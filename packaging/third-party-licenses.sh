@@ -2,6 +2,7 @@
 # third-party-licenses.sh BINARY: prints names, versions, licenses and notices of all that is linked into BINARY.
 # Equal texts are printed once.
 set -euo pipefail
+shopt -s nullglob
 
 binary=$(realpath "$1")
 cd "$(dirname "$0")/.."
@@ -21,9 +22,9 @@ add() { # NAME FILE
 add "Go $(go env GOVERSION)" "$(go env GOROOT)/LICENSE"
 while read -r module version; do
 	found=
-	for file in "${dir_of[$module]}"/{LICENSE,LICENCE,COPYING,NOTICE}{,.md,.txt}; do
-		[ -f "$file" ] || continue
-		[[ $file == */NOTICE* ]] || found=yes
+	for file in "${dir_of[$module]}"/{LICENSE,LICENCE,COPYING,NOTICE,AUTHORS,PATENTS}*; do
+		[[ -f $file && $file != *.go ]] || continue
+		[[ $file != */[LC]* ]] || found=yes
 		add "$module $version" "$file"
 	done
 	[ -n "$found" ] || { echo "$module $version: no license file found" >&2; exit 1; }
