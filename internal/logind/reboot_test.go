@@ -15,6 +15,8 @@ import (
 const (
 	soon = 150 * time.Millisecond // when the test is about nothing happening
 	long = time.Minute            // when something has to happen first
+
+	uncounted = -1 // reboots of a logind that does not wait for its caller
 )
 
 // class names the outcome of Reboot, and insists that it is only one.
@@ -153,17 +155,22 @@ func TestReboot(t *testing.T) {
 			setUp: answers(answer{Do: fakelogin1.AcceptSilently, Loss: fakelogin1.BusGone}),
 		},
 		{
-			name: "logind replaced in the call", within: soon, want: "unknown",
-			setUp: func(t *testing.T, f *fake) {
+			name: "logind replaced in the call", within: long, want: "unknown",
+			setUp: func(_ *testing.T, f *fake) {
 				f.OnCall(func() {
 					f.Bus().CutClients()
 					f.Leave()
-					if err := f.Arrive(); err != nil {
-						t.Error(err)
-					}
+					_ = f.Arrive() // Fails when the test is over sooner.
 				})
 			},
-			reboots: 1, // as far as the old logind got
+			reboots: uncounted,
+		},
+		{
+			name: "accepted, then logind leaves", within: long, want: "unknown", text: "logind left the bus",
+			setUp: func(_ *testing.T, f *fake) {
+				f.AnswerReboot(answer{Do: fakelogin1.AcceptSilently})
+				f.OnCall(func() { time.AfterFunc(soon, f.Leave) })
+			},
 		},
 		{
 			name: "accepted, but the property is nonsense", within: soon, want: "unknown", text: "type string",
@@ -201,17 +208,72 @@ func TestReboot(t *testing.T) {
 			if test.setUp != nil {
 				test.setUp(t, f)
 			}
-			err := Manager{Address: f.Address()}.Reboot(t.Context(), test.within)
+			ctx, cancel := context.WithTimeout(t.Context(), long/2)
+			defer cancel()
+			err := Manager{Address: f.Address()}.Reboot(ctx, test.within)
+			if ctx.Err() != nil {
+				t.Errorf("found out nothing before the context ended")
+			}
 			if got := class(t, err); got != test.want {
 				t.Errorf("%s, want %s; error: %v", got, test.want, err)
 			}
 			if err != nil && (!strings.Contains(err.Error(), test.text) || strings.ContainsRune(err.Error(), '\x1b')) {
 				t.Errorf("error %q, want one with %q", err, test.text)
 			}
-			if f.Reboots() != test.reboots {
+			if test.reboots != uncounted && f.Reboots() != test.reboots {
 				t.Errorf("%d reboots, want %d", f.Reboots(), test.reboots)
 			}
 		})
+	}
+}
+
+func TestReopenTellsLogindsApart(t *testing.T) {
+	f := fakelogin1.Start(t)
+	m := Manager{Address: f.Address()}
+	before, err := m.open(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := m.reopen(t.Context(), before)
+	if err != nil {
+		t.Errorf("the same logind: %v", err)
+	}
+	same.reopened = false
+	f.Leave()
+	gone, err := m.reopen(t.Context(), same)
+	if class(t, err) != "unknown" {
+		t.Errorf("no logind: %v", err)
+	}
+	if err := f.Arrive(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := m.reopen(t.Context(), gone)
+	if class(t, err) != "unknown" {
+		t.Errorf("another logind: %v", err)
+	}
+	other.close()
+}
+
+// Both signals are there already when the loss of the reply shows.
+func TestTakenBackAndReplyLost(t *testing.T) {
+	prepare := func(active bool) *dbus.Signal {
+		return &dbus.Signal{Sender: ":1.7", Path: objectPath, Name: prepareSignal, Body: []any{active}}
+	}
+	for _, test := range []struct {
+		signals []*dbus.Signal
+		want    string
+	}{
+		{[]*dbus.Signal{prepare(true)}, "confirmed"},
+		{[]*dbus.Signal{prepare(true), prepare(false)}, "unconfirmed"},
+	} {
+		w := wait{session: &session{owner: ":1.7", signals: make(chan *dbus.Signal, 2)}}
+		for _, signal := range test.signals {
+			w.session.signals <- signal
+		}
+		next, err := w.replied(t.Context(), &dbus.Call{Err: dbus.Error{Name: nameNoReply}})
+		if next != decided || class(t, err) != test.want {
+			t.Errorf("%d signals: step %d, error %v; want %s", len(test.signals), next, err, test.want)
+		}
 	}
 }
 

@@ -105,6 +105,12 @@ func (l *Login1) query() *dbus.Error {
 
 func (l *Login1) methodReboot(bool) *dbus.Error {
 	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.callbacks.Add(1)
+	defer l.callbacks.Done()
 	l.calls++
 	answer, onCall := l.answer, l.onCall
 	l.mu.Unlock()

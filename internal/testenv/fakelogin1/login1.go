@@ -141,7 +141,7 @@ func (l *Login1) Address() string { return l.bus.Address() }
 // Bus is the daemon underneath.
 func (l *Login1) Bus() *Bus { return l.bus }
 
-// Close ends the fake and its bus, and waits for OnReboot functions that still run.
+// Close ends the fake and its bus, and waits for OnCall and OnReboot functions that still run.
 func (l *Login1) Close() {
 	l.mu.Lock()
 	l.closed = true
@@ -154,14 +154,14 @@ func (l *Login1) Close() {
 // Leave makes logind vanish from the bus, as if it had crashed. What it knew is kept for Arrive.
 func (l *Login1) Leave() {
 	l.mu.Lock()
-	conn := l.conn
-	if conn != nil {
-		l.conn = nil
-		close(l.gone)
-	}
+	conn, gone := l.conn, l.gone
+	l.conn = nil
 	l.mu.Unlock()
 	if conn != nil {
+		// The name first, and with an answer: from here on nobody finds logind under it.
+		_, _ = conn.ReleaseName(busName)
 		_ = conn.Close()
+		close(gone)
 	}
 }
 
@@ -222,7 +222,8 @@ func (l *Login1) RefuseWhenBlocked(refuse bool) { l.set(func() { l.refuseBlocked
 // means until they are released.
 func (l *Login1) SetDelayMax(limit time.Duration) { l.set(func() { l.delayMax = limit }) }
 
-// OnCall sets a function that is called when a Reboot call has arrived, before anything else is done about it.
+// OnCall sets a function that is called when a Reboot call has arrived, before anything else is done about it. It
+// must not call Close.
 func (l *Login1) OnCall(f func()) { l.set(func() { l.onCall = f }) }
 
 // OnReboot sets a function that is called, in a goroutine of its own, when the machine would reboot: the call was
