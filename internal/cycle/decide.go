@@ -140,7 +140,7 @@ func Decide(o Observation) Action {
 	switch {
 	case rebooted:
 		return Action{Do: AwaitReturn, Phase: status.Returning, Reason: status.AwaitingReturn,
-			Detail: "rebooted; kured-uncordon.service verifies the node and frees the lock (if it did not start, see systemctl status boot-complete.target)"}
+			Detail: "rebooted; kured-uncordon.service verifies the node and frees the lock"}
 	case o.Entry == ThisBootEntry:
 		return decideHolding(o)
 	case o.Mark == ThisBootMark:

@@ -44,7 +44,9 @@ func (r *Runner) perform(ctx context.Context, act Action) error {
 		return r.rollBack(ctx, act)
 	case Uncordon:
 		return r.uncordon(ctx)
-	case AwaitReturn, HoldFast:
+	case AwaitReturn:
+		return r.awaitReturn(ctx)
+	case HoldFast:
 		return r.lookAgain(ctx)
 	case Verify:
 		return r.verify(ctx)
@@ -408,6 +410,17 @@ const lookAgainEvery = 15 * time.Second
 func (r *Runner) lookAgain(ctx context.Context) error {
 	r.seen.Known = false
 	return r.pause(ctx, lookAgainEvery)
+}
+
+// awaitReturn waits for kured-uncordon.service. If that takes long it says
+// where to look: a health check may hold boot-complete.target, on purpose.
+func (r *Runner) awaitReturn(ctx context.Context) error {
+	if waited := time.Since(r.now.Since); waited > r.Settings.Overdue && !r.nagged {
+		r.nagged = true
+		r.Log.Error("the node has rebooted and is not back in service: look at systemctl status kured-uncordon.service boot-complete.target",
+			"phase", status.Returning, "reason", status.AwaitingReturn, "after", round(waited))
+	}
+	return r.lookAgain(ctx)
 }
 
 // verify waits until the node is Ready in this boot.

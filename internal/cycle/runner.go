@@ -117,6 +117,7 @@ type Runner struct {
 	waitTill time.Time    // end of the patience with a gate
 	demanded sentinel.State
 	queuedAt time.Time // since when this demand asks for the lock
+	nagged   bool      // it was told that the way back takes long
 	shared   bool      // the next Acquire starts at an instant that many share
 	now      status.Status
 }

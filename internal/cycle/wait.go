@@ -109,7 +109,7 @@ func (r *Runner) announce(act Action) {
 	same := act.Phase == r.now.Phase && act.Reason == r.now.Reason
 	if !same && act.Detail != "" && act.Do != Uncordon {
 		log := r.Log.Info
-		if act.Phase == status.Held || act.Phase == status.RollingBack || act.Do == AwaitReturn {
+		if act.Phase == status.Held || act.Phase == status.RollingBack {
 			log = r.Log.Warn
 		}
 		log(fmt.Sprintf("%s: %s", act.Phase, act.Detail), "phase", act.Phase, "reason", act.Reason)

@@ -13,7 +13,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(nodes.Main(prepare, m.Run))
+	os.Exit(nodes.Main(prepare, func() int {
+		defer fleet.close()
+		return m.Run()
+	}))
 }
 
 // prepare does what needs the internet or much time, before the tests' own clock and namespaces begin.

@@ -128,14 +128,13 @@ func copyFile(from, dir string, mode os.FileMode) (string, error) {
 	}
 	defer func() { _ = in.Close() }()
 	name := filepath.Base(from)
-	partial := filepath.Join(dir, "."+name)
-	out, err := os.OpenFile(partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	out, err := os.CreateTemp(dir, "."+name+".*") // several nodes may copy the same file at once
 	if err != nil {
 		return "", err
 	}
 	_, err = io.Copy(out, in)
-	if err := errors.Join(err, out.Close()); err != nil {
+	if err := errors.Join(err, out.Chmod(mode), out.Close()); err != nil {
 		return "", err
 	}
-	return name, os.Rename(partial, filepath.Join(dir, name))
+	return name, os.Rename(out.Name(), filepath.Join(dir, name))
 }

@@ -1,0 +1,118 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kured-host/kured/internal/e2e/cluster"
+	"github.com/kured-host/kured/internal/e2e/nodes"
+	"github.com/kured-host/kured/internal/testenv"
+)
+
+// fleet is the one cluster of three nodes that the stories share: to start it
+// takes longer than most of them.
+var fleet shared
+
+type shared struct {
+	once    sync.Once
+	cluster *cluster.Cluster
+	err     error
+}
+
+func (s *shared) close() {
+	if s.cluster != nil {
+		if err := s.cluster.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: close the cluster:", err)
+		}
+	}
+}
+
+// story is one test on the shared cluster, from the moment when all is at rest.
+type story struct {
+	*cluster.Cluster
+	t    *testing.T
+	ctx  context.Context
+	from cluster.Position // where its history begins
+}
+
+// begin starts the cluster if need be, waits until the story before has left
+// everything clean, and bounds this one.
+func begin(t *testing.T, limit time.Duration) *story {
+	t.Helper()
+	fleet.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		fleet.cluster, fleet.err = cluster.Start(ctx, cluster.Options{Config: cluster.QuickConfig, Out: os.Stderr})
+	})
+	if fleet.err != nil {
+		t.Fatalf("start the cluster: %v", fleet.err)
+	}
+	c := fleet.cluster
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	c.DumpOnFailure(t, t.Name())
+	s := &story{Cluster: c, t: t, ctx: ctx}
+	s.atRest()
+	s.from = c.Recorder.Now()
+	return s
+}
+
+func (s *story) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *story) atRest() {
+	s.t.Helper()
+	ctx, cancel := cluster.Within(s.ctx, time.Minute, "cluster at rest")
+	defer cancel()
+	s.must(s.AtRest(ctx))
+}
+
+// await waits for a state of the cluster that came after from, however short it was.
+func (s *story) await(from cluster.Position, what string, ok func(cluster.State) bool) cluster.Position {
+	s.t.Helper()
+	ctx, cancel := cluster.Within(s.ctx, time.Minute, what)
+	defer cancel()
+	at, err := s.Recorder.Await(ctx, from, what, ok)
+	s.must(err)
+	return at
+}
+
+// history is every version since the story began.
+func (s *story) history() cluster.History {
+	s.t.Helper()
+	s.must(s.Recorder.Sync(s.ctx))
+	return s.Recorder.Since(s.from)
+}
+
+// bootIDs of all nodes, by name.
+func (s *story) bootIDs() map[string]string {
+	s.t.Helper()
+	ids := map[string]string{}
+	for _, n := range s.Room.Nodes() {
+		id, err := n.BootID()
+		s.must(err)
+		ids[n.Name] = id
+	}
+	return ids
+}
+
+// journal is what kured's two units wrote on a node in all boots, a line each.
+func (s *story) journal(n *nodes.Node, bootID string) []nodes.Entry {
+	s.t.Helper()
+	entries, err := n.Journal(s.ctx, bootID, "kured.service", "kured-uncordon.service")
+	s.must(err)
+	return entries
+}
+
+// evictions are the requests that evict pods.
+var evictions = testenv.RequestFilter{Verb: "create", Resource: "pods", Subresource: "eviction"}

@@ -1,0 +1,80 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kured-host/kured/internal/e2e/cluster"
+)
+
+// All three nodes want to reboot at the same moment. Each does so exactly
+// once, one after the other, and the pods of a Deployment run elsewhere
+// meanwhile.
+func TestRoll(t *testing.T) {
+	s := begin(t, 3*time.Minute)
+	work := cluster.Workload{Name: "web", Replicas: 6, MinAvailable: 4, StopAfter: 500 * time.Millisecond}
+	s.must(s.Deploy(s.ctx, work))
+	before := s.bootIDs()
+
+	s.must(cluster.Want(s.Room.Nodes()...))
+	at := s.from
+	for range s.Room.Nodes() {
+		at = s.await(at, "a holder", func(c cluster.State) bool { return len(c.Holders()) == 1 })
+		at = s.await(at, "its release", func(c cluster.State) bool {
+			return len(c.Holders()) == 0 || c.Holders()[0] != "" && len(c.Cordoned()) == 0
+		})
+	}
+	ctx, cancel := cluster.Within(s.ctx, 2*time.Minute, "every node rebooted and the cluster at rest")
+	defer cancel()
+	for _, n := range s.Room.Nodes() {
+		_, err := n.WaitBooted(ctx, before[n.Name])
+		s.must(err)
+	}
+	s.must(s.AtRest(ctx))
+
+	h := s.history()
+	if n := h.MaxHolders(); n != 1 {
+		t.Errorf("%d holders at once", n)
+	}
+	if n := h.MaxCordoned(); n != 1 {
+		t.Errorf("%d nodes cordoned at once", n)
+	}
+	after := s.bootIDs()
+	for _, n := range s.Room.Nodes() {
+		if ids := h.BootIDs(n.Name); len(ids) != 2 || ids[0] != before[n.Name] || ids[1] != after[n.Name] {
+			t.Errorf("%s: boot ids %v, want one change", n.Name, ids)
+		}
+		var told []string
+		for _, e := range s.journal(n, "") {
+			if e.Fields["KURED_NODE"] == n.Name || strings.Contains(e.Message, "reboot required") {
+				told = append(told, e.Message)
+			}
+		}
+		if len(told) == 0 || len(told) > 15 {
+			t.Errorf("%s: the journal tells the cycle in %d lines", n.Name, len(told))
+		}
+		t.Logf("%s:\n  %s", n.Name, strings.Join(told, "\n  "))
+	}
+	if moved := s.evicted(work); moved < 6 {
+		t.Errorf("%d evictions, want each of the 6 pods at least once", moved)
+	}
+	t.Logf("%d lock writes for three reboots; held: %v", h.LockWrites(), h.HolderSpans())
+	s.must(s.Undeploy(s.ctx, work))
+}
+
+// evicted counts the accepted evictions of a workload's pods.
+func (s *story) evicted(w cluster.Workload) int {
+	s.t.Helper()
+	n := 0
+	requests, err := s.Plane.Requests(evictions)
+	s.must(err)
+	for _, r := range requests {
+		if strings.HasPrefix(r.Name, w.Name+"-") && r.Code == 201 {
+			n++
+		}
+	}
+	return n
+}
