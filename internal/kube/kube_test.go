@@ -221,12 +221,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func TestIdleHoldsNothing(t *testing.T) {
 	api := newFakeAPI(t)
 	_, path := kubelet(t, api, "system:node:node-a")
-	before := len(clientGoroutines()) // of other tests
+	none := func() bool { return len(clientGoroutines()) == 0 }
+	eventually(t, "the goroutines of earlier tests end", none)
 	c, err := Connect(t.Context(), Options{Kubeconfig: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(clientGoroutines()) == before {
+	if none() {
 		t.Fatal("the goroutine of an open connection is not recognized")
 	}
 	if n := api.connections(); n != 1 {
@@ -245,7 +246,7 @@ func TestIdleHoldsNothing(t *testing.T) {
 	cancel()
 	eventually(t, "no connection, no goroutine of a client", func() bool {
 		c.CloseIdle()
-		return api.connections() == 0 && len(clientGoroutines()) <= before
+		return api.connections() == 0 && none()
 	})
 	if _, err := c.Client.CoreV1().Nodes().Get(t.Context(), "node-a", metav1.GetOptions{}); err != nil {
 		t.Errorf("after being idle: %v", err)
