@@ -1,0 +1,207 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// fixed is a gate with a set answer and, if it has one, a channel of signals.
+type fixed struct {
+	verdict Verdict
+	asked   int
+	events  chan struct{}
+	err     error
+	watched int
+}
+
+func (f *fixed) Check(context.Context) Verdict { f.asked++; return f.verdict }
+
+func (f *fixed) Watch(context.Context) (<-chan struct{}, error) {
+	f.watched++
+	return f.events, f.err
+}
+
+func TestSetIsOpenWhenAllAre(t *testing.T) {
+	open := &fixed{verdict: Verdict{Open: true}}
+	first := &fixed{verdict: Verdict{Reason: status.Inhibited}}
+	second := &fixed{verdict: Verdict{Reason: status.RebootBudget}}
+	if v := (Set{Gates: []Gate{open, open}}).Check(t.Context()); !v.Open || v.Reason != "" {
+		t.Errorf("all open: %+v", v)
+	}
+	if v := (Set{Gates: []Gate{open, first, second}}).Check(t.Context()); v.Open || v.Reason != status.Inhibited {
+		t.Errorf("the first closed gate answers: %+v", v)
+	}
+	if second.asked != 0 {
+		t.Error("a gate behind a closed one was asked")
+	}
+	if (Verdict{}).Open {
+		t.Error("no verdict is no permission")
+	}
+}
+
+func TestSetWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g := &fixed{events: make(chan struct{})}
+		broken := &fixed{err: errors.New("no bus")}
+		begun := time.Now()
+		changed := Set{Gates: []Gate{g, broken}, Recheck: 30 * time.Second}.Watch(ctx)
+
+		g.events <- struct{}{}
+		if <-changed; time.Since(begun) != 0 {
+			t.Error("a gate's signal came late")
+		}
+		if <-changed; time.Since(begun) != 30*time.Second {
+			t.Errorf("looked again after %s", time.Since(begun))
+		}
+		close(g.events) // the watch is lost, and tried again
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if g.watched < 2 || broken.watched < 2 || broken.watched > 4 {
+			t.Errorf("watches were tried %d and %d times in 90 s", g.watched, broken.watched)
+		}
+		cancel()
+		synctest.Wait() // the bubble fails if a goroutine stays
+	})
+}
+
+func TestSentinel(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "reboot-required")
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	if v := (Sentinel{Paths: []string{path}}).Check(t.Context()); v.Open || v.Reason != status.SentinelGone {
+		t.Errorf("no file: %+v", v)
+	}
+	if v := (Sentinel{Paths: []string{loop}}).Check(t.Context()); v.Open || v.Reason != status.SentinelUnreadable || !strings.Contains(v.Detail, loop) {
+		t.Errorf("unreadable: %+v", v)
+	}
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if v := (Sentinel{Paths: []string{path}}).Check(t.Context()); !v.Open {
+		t.Errorf("file is there: %+v", v)
+	}
+}
+
+type login struct {
+	can  string
+	held []logind.Inhibitor
+	err  error
+}
+
+func (l login) CanReboot(context.Context) (string, error) { return l.can, l.err }
+func (l login) BlockInhibitors(context.Context) ([]logind.Inhibitor, error) {
+	return l.held, l.err
+}
+func (l login) WatchInhibitors(context.Context) (<-chan struct{}, error) { return nil, l.err }
+
+func TestInhibitors(t *testing.T) {
+	apt := logind.Inhibitor{What: "shutdown", Who: "apt", Why: "upgrading", Mode: "block", PID: 4711}
+	for _, c := range []struct {
+		name    string
+		login   login
+		open    bool
+		reason  status.Reason
+		passing bool
+		detail  string
+	}{
+		{"nothing", login{can: "yes"}, true, "", false, ""},
+		{"apt", login{can: "yes", held: []logind.Inhibitor{apt}}, false, status.Inhibited, true, "4711"},
+		{"five", login{can: "yes", held: []logind.Inhibitor{apt, apt, apt, apt, apt}}, false, status.Inhibited, true, "and 2 more"},
+		{"cannot", login{can: "na"}, false, status.LogindUnavailable, false, `"na"`},
+		{"no answer", login{}, false, status.LogindUnavailable, false, `""`},
+		{"no bus", login{err: errors.New("no bus")}, false, status.LogindUnavailable, false, "no bus"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := Inhibitors{c.login}.Check(t.Context())
+			if v.Open != c.open || v.Reason != c.reason || v.Passing != c.passing || !strings.Contains(v.Detail, c.detail) {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+}
+
+func TestBudget(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	b := Budget{Path: filepath.Join(t.TempDir(), "reboots.json"), Max: 2, Now: func() time.Time { return now }}
+	check := func(when string, open bool) Verdict {
+		t.Helper()
+		v := b.Check(t.Context())
+		if v.Open != open || !open && v.Reason != status.RebootBudget {
+			t.Errorf("%s: %+v", when, v)
+		}
+		return v
+	}
+	spend := func() {
+		t.Helper()
+		if err := b.Spend(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("new", true)
+	spend()
+	now = now.Add(time.Hour)
+	check("one of two", true)
+	spend()
+	if v := check("two of two", false); !v.Next.Equal(now.Add(23 * time.Hour)) {
+		t.Errorf("next at %s", v.Next)
+	}
+	if err := b.Refund(); err != nil {
+		t.Fatal(err)
+	}
+	check("one given back", true)
+	spend()
+	now = now.Add(23 * time.Hour)
+	check("the first is a day old", true)
+	now = now.Add(-100 * 24 * time.Hour)
+	check("the clock went back: no licence", false)
+}
+
+// A ledger that cannot be read blocks, by name, and nothing can be spent.
+func TestBudgetUnreadable(t *testing.T) {
+	for name, text := range map[string]string{"garbage": "{", "wrong type": `{"reboots":["yesterday"]}`} {
+		t.Run(name, func(t *testing.T) {
+			b := Budget{Path: filepath.Join(t.TempDir(), "reboots.json"), Max: 2, Now: time.Now}
+			if err := os.WriteFile(b.Path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if v := b.Check(t.Context()); v.Open || v.Reason != status.BudgetUnreadable || !strings.Contains(v.Detail, b.Path) {
+				t.Errorf("%+v", v)
+			}
+			if err := b.Spend(); err == nil {
+				t.Error("spent without a ledger")
+			}
+		})
+	}
+	b := Budget{Path: filepath.Join(t.TempDir(), "missing", "reboots.json"), Max: 2, Now: time.Now}
+	if err := b.Spend(); err == nil {
+		t.Error("spent without a directory to write to")
+	}
+}
+
+func FuzzBudget(f *testing.F) {
+	f.Add(`{"reboots":["2026-11-22T12:00:00Z"]}`)
+	f.Add(`{"reboots":null}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		b := Budget{Path: filepath.Join(t.TempDir(), "reboots.json"), Max: 1, Now: time.Now}
+		if err := os.WriteFile(b.Path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if v := b.Check(t.Context()); v.Open != (v.Reason == "") {
+			t.Errorf("%+v", v)
+		}
+	})
+}
