@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,17 +19,28 @@ import (
 var fleet shared
 
 type shared struct {
-	once    sync.Once
 	cluster *cluster.Cluster
-	err     error
+	err     error // of the start, which is not tried again
 }
 
+func (s *shared) get() (*cluster.Cluster, error) {
+	if s.cluster == nil && s.err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		s.cluster, s.err = cluster.Start(ctx, cluster.Options{Config: cluster.QuickConfig, Out: os.Stderr})
+	}
+	return s.cluster, s.err
+}
+
+// close ends the cluster; the next story starts it anew. Tests with nodes of
+// their own call it first, since there is one room at a time.
 func (s *shared) close() {
 	if s.cluster != nil {
 		if err := s.cluster.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e: close the cluster:", err)
 		}
 	}
+	*s = shared{}
 }
 
 // story is one test on the shared cluster, from the moment when all is at rest.
@@ -45,15 +55,10 @@ type story struct {
 // everything clean, and bounds this one.
 func begin(t *testing.T, limit time.Duration) *story {
 	t.Helper()
-	fleet.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-		defer cancel()
-		fleet.cluster, fleet.err = cluster.Start(ctx, cluster.Options{Config: cluster.QuickConfig, Out: os.Stderr})
-	})
-	if fleet.err != nil {
-		t.Fatalf("start the cluster: %v", fleet.err)
+	c, err := fleet.get()
+	if err != nil {
+		t.Fatalf("start the cluster: %v", err)
 	}
-	c := fleet.cluster
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	c.DumpOnFailure(t, t.Name())

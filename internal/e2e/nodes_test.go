@@ -19,6 +19,7 @@ import (
 
 // TestNodes shows that the nodes of the other tests are what they claim to be, without kured.
 func TestNodes(t *testing.T) {
+	fleet.close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	room, err := nodes.NewRoom(ctx, os.Stderr)
