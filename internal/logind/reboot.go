@@ -210,10 +210,14 @@ func (w *wait) ask(ctx context.Context) (step, error) {
 }
 
 // AwaitCancelled waits, after Reboot returned nil, for the shutdown to be taken back: nil means that none is under
-// way any more. It returns an error that wraps [ErrUnknown] when the bus or logind is gone, which is what happens
-// in the course of every shutdown, and the error of ctx when that ends. It may be called again.
+// way any more. It returns an error that wraps [ErrUnknown] when the bus or logind is gone, and the error of ctx
+// when that ends.
+//
+// systemd stops logind and the bus within the first half second of every shutdown, and refuses to start them while
+// it is under way. So after ErrUnknown it is worth calling again from time to time: when somebody has cancelled the
+// shutdown (systemctl cancel), this call brings the bus and logind back and returns nil.
 func (m Manager) AwaitCancelled(ctx context.Context) error {
-	s, err := m.open(ctx, false)
+	s, err := m.open(ctx, true)
 	if err != nil {
 		return awaitError(ctx, err)
 	}

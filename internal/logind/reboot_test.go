@@ -364,6 +364,20 @@ func TestAwaitCancelled(t *testing.T) {
 			}
 		})
 	}
+	t.Run("called again after logind came back", func(t *testing.T) {
+		f := fakelogin1.Start(t)
+		m := Manager{Address: f.Address()}
+		f.Leave()
+		if err := m.AwaitCancelled(t.Context()); class(t, err) != "unknown" {
+			t.Errorf("without logind: %v", err)
+		}
+		if err := f.Arrive(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.AwaitCancelled(t.Context()); err != nil {
+			t.Errorf("with a new logind: %v", err)
+		}
+	})
 	t.Run("cancelled before it listened", func(t *testing.T) {
 		f := fakelogin1.Start(t)
 		if err := (Manager{Address: f.Address()}).AwaitCancelled(t.Context()); err != nil {
