@@ -27,7 +27,12 @@ func (s *shared) get() (*cluster.Cluster, error) {
 	if s.cluster == nil && s.err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
-		s.cluster, s.err = cluster.Start(ctx, cluster.Options{Config: cluster.QuickConfig, Out: os.Stderr})
+		c, err := cluster.Start(ctx, cluster.Options{Config: cluster.QuickConfig, Out: os.Stderr})
+		if err != nil {
+			s.err = err
+		} else {
+			s.cluster = c
+		}
 	}
 	return s.cluster, s.err
 }

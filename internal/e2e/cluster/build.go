@@ -19,7 +19,8 @@ import (
 	"github.com/kured-host/kured/internal/testenv"
 )
 
-// EnvPackages names a directory with packages of kured to use instead of building them.
+// EnvPackages names a directory with packages of kured, of the versions Release and NextRelease, to use instead of
+// building them.
 const EnvPackages = "KURED_E2E_PACKAGES"
 
 // Build makes what a cluster needs and what takes long or needs the internet: the control plane's programs,
@@ -110,14 +111,11 @@ func Package(version, format string) (string, error) {
 		}
 		dir = filepath.Join(root, buildDir, version)
 	}
-	found, err := filepath.Glob(filepath.Join(dir, "kured_*_"+runtime.GOARCH+"."+format))
-	if err != nil {
-		return "", err
+	file := filepath.Join(dir, "kured_"+version+"_"+runtime.GOARCH+"."+format)
+	if _, err := os.Stat(file); err != nil {
+		return "", fmt.Errorf("package of kured: %w", err)
 	}
-	if len(found) != 1 {
-		return "", fmt.Errorf("want one .%s for %s in %s, found %q", format, runtime.GOARCH, dir, found)
-	}
-	return found[0], nil
+	return file, nil
 }
 
 // copyFile copies the content of a file into a directory, in one step, and returns its name there.
