@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,9 +52,10 @@ func (s *shared) close() {
 // story is one test on the shared cluster, from the moment when all is at rest.
 type story struct {
 	*cluster.Cluster
-	t    *testing.T
-	ctx  context.Context
-	from cluster.Position // where its history begins
+	t     *testing.T
+	ctx   context.Context
+	from  cluster.Position // where its history begins
+	began time.Time
 }
 
 // begin starts the cluster if need be, waits until the story before has left
@@ -69,7 +71,10 @@ func begin(t *testing.T, limit time.Duration) *story {
 	c.DumpOnFailure(t, t.Name())
 	s := &story{Cluster: c, t: t, ctx: ctx}
 	s.atRest()
-	s.from = c.Recorder.Now()
+	for _, n := range c.Room.Nodes() {
+		s.must(n.Remove(ledger)) // each story has the reboots of a whole day
+	}
+	s.from, s.began = c.Recorder.Now(), time.Now()
 	return s
 }
 
@@ -116,13 +121,17 @@ func (s *story) bootIDs() map[string]string {
 	return ids
 }
 
-// journal is what kured's two units wrote on a node in all boots, a line each.
+// journal is what kured's two units wrote on a node since the story began, in
+// one boot or, without a boot id, in all.
 func (s *story) journal(n *nodes.Node, bootID string) []nodes.Entry {
 	s.t.Helper()
 	entries, err := n.Journal(s.ctx, bootID, "kured.service", "kured-uncordon.service")
 	s.must(err)
-	return entries
+	return slices.DeleteFunc(entries, func(e nodes.Entry) bool { return e.Time.Before(s.began) })
 }
+
+// ledger is where a node's kured counts its reboots.
+const ledger = "/var/lib/kured/reboots.json"
 
 // evictions are the requests that evict pods.
 var evictions = testenv.RequestFilter{Verb: "create", Resource: "pods", Subresource: "eviction"}

@@ -69,7 +69,9 @@ func TestRoll(t *testing.T) {
 func (s *story) evicted(w cluster.Workload) int {
 	s.t.Helper()
 	n := 0
-	requests, err := s.Plane.Requests(evictions)
+	filter := evictions
+	filter.Since = s.began
+	requests, err := s.Plane.Requests(filter)
 	s.must(err)
 	for _, r := range requests {
 		if strings.HasPrefix(r.Name, w.Name+"-") && r.Code == 201 {
