@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A process is a child that dies with this process.
@@ -112,11 +114,21 @@ func (p *process) end() error {
 	return nil
 }
 
+// pause stops the child, and returns when all of its threads stand still.
 func (p *process) pause() error {
 	if err := p.command.Process.Signal(syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("pause: %w", err)
 	}
-	return nil
+	for {
+		// WNOWAIT, so that a child that is paused already answers as well.
+		err := unix.Waitid(unix.P_PID, p.command.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("pause: wait for it: %w", err)
+		}
+	}
 }
 
 func (p *process) resume() error {
