@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,9 +72,12 @@ type lab struct {
 	k8s  kubernetes.Interface
 }
 
+var labs atomic.Int32
+
 func newLab(t testing.TB, name string) *lab {
 	t.Helper()
 	cp := controlPlane(t)
+	name = fmt.Sprintf("%s-%d", name, labs.Add(1)) // go test -count
 	l := &lab{t: t, cp: cp, name: name, k8s: cp.Admin()}
 	if _, err := l.k8s.CoreV1().Namespaces().Create(t.Context(),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {

@@ -147,7 +147,7 @@ func TestDrainRealPodThatNeverStops(t *testing.T) {
 func TestDrainRealAPIServerRestarts(t *testing.T) {
 	l := newLab(t, "drain-outage")
 	one := l.machine("one")
-	l.deployment("web", 8, map[string]string{standin.StopAfterAnnotation: "4s"})
+	l.deployment("web", 8, map[string]string{standin.StopAfterAnnotation: "15s"})
 	l.running(one.Name(), 8)
 	l.budget("web-budget", "web", 6) // so that some are still to be evicted when the server is back
 	two := l.machine("two")

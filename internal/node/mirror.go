@@ -89,7 +89,7 @@ func (m *mirror[T]) follow(ctx context.Context) (proven bool, err error) {
 	start := time.Now()
 	for ctx.Err() == nil {
 		begun := time.Now()
-		version, err = m.follow1(ctx, version)
+		version, err = m.watchOnce(ctx, version)
 		proven = time.Since(start) >= watchProven
 		if err != nil {
 			return proven, err
@@ -117,9 +117,9 @@ func (m *mirror[T]) relist(ctx context.Context) (version string, err error) {
 	return version, nil
 }
 
-// follow1 runs one watch. A watch that the server or the network ended is no error: the next one goes on
+// watchOnce runs one watch. A watch that the server or the network ended is no error: the next one goes on
 // at the returned version.
-func (m *mirror[T]) follow1(ctx context.Context, version string) (string, error) {
+func (m *mirror[T]) watchOnce(ctx context.Context, version string) (string, error) {
 	// The server ends the watch after this time; spread, so that not all clients return together.
 	timeout := int64(300 + rand.IntN(300))
 	w, err := m.watch(ctx, metav1.ListOptions{

@@ -22,11 +22,11 @@ type plan struct {
 	grace  int64          // seconds for the pods to stop; negative: each pod's own
 	random func() float64 // from [0, 1)
 
-	start    time.Time // first complete list; zero before it
-	decided1 bool      // every pod of the first list was decided; before that nothing is evicted, as in kubectl
-	pods     map[types.UID]*podPlan
-	arrivals map[string]int // highest generation evicted, by who makes the pods; see observe
-	trouble  string
+	start      time.Time // first complete list; zero before it
+	allDecided bool      // every pod of the first list was decided; before that nothing is evicted, as in kubectl
+	pods       map[types.UID]*podPlan
+	arrivals   map[string]int // highest generation evicted, by who makes the pods; see observe
+	trouble    string
 
 	evicted, gone int
 }
@@ -167,7 +167,7 @@ func (p *plan) undecided(now time.Time) []*corev1.Pod {
 		if known.fate != fateOpen || known.busy {
 			continue
 		}
-		if ready := !known.next.After(now); ready || !p.decided1 {
+		if ready := !known.next.After(now); ready || !p.allDecided {
 			open = append(open, known)
 			due = due || ready
 		}
@@ -205,7 +205,7 @@ func (p *plan) decide(verdicts map[types.UID]verdict, now time.Time) {
 }
 
 func (p *plan) checkDecided() {
-	if p.decided1 || p.start.IsZero() {
+	if p.allDecided || p.start.IsZero() {
 		return
 	}
 	for _, known := range p.pods {
@@ -213,13 +213,13 @@ func (p *plan) checkDecided() {
 			return
 		}
 	}
-	p.decided1 = true
+	p.allDecided = true
 }
 
 // due returns at most limit pods to evict now; their evictions are under way then.
 func (p *plan) due(now time.Time, limit int) []*corev1.Pod {
 	var out []*corev1.Pod
-	if !p.decided1 {
+	if !p.allDecided {
 		return nil
 	}
 	for _, known := range p.inOrder() {
@@ -298,7 +298,7 @@ func (p *plan) note(known *podPlan, out outcome, now time.Time) {
 
 // drained reports whether every pod that has to leave is gone.
 func (p *plan) drained(now time.Time) bool {
-	if !p.decided1 || now.Before(p.start.Add(settle)) {
+	if !p.allDecided || now.Before(p.start.Add(settle)) {
 		return false
 	}
 	for _, known := range p.pods {
@@ -311,7 +311,7 @@ func (p *plan) drained(now time.Time) bool {
 
 // hopeless returns an error when the drain cannot begin, for a cause that does not pass by itself.
 func (p *plan) hopeless(now time.Time) error {
-	if p.decided1 {
+	if p.allDecided {
 		return nil
 	}
 	for _, known := range p.inOrder() {
@@ -341,7 +341,7 @@ func (p *plan) wake(now time.Time) time.Time {
 		if known.fate == fateOpen || p.wantsEviction(known) {
 			at(known.next)
 		}
-		if known.refusedOpen() && !p.decided1 {
+		if known.refusedOpen() && !p.allDecided {
 			at(known.since.Add(decideGiveUp))
 		}
 		if known.fate == fateLeaves && !known.terminating.IsZero() {
