@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -106,16 +107,17 @@ func (c *Cluster) AwaitRunning(ctx context.Context, w Workload) error {
 	return nil
 }
 
-// Undeploy removes a workload with its budget and waits until its pods are gone.
+// Undeploy removes what is left of a workload and its budget and waits until its pods are gone.
 func (c *Cluster) Undeploy(ctx context.Context, w Workload) error {
 	if w.MinAvailable != 0 {
-		if err := c.Client.PolicyV1().PodDisruptionBudgets(namespace).Delete(ctx, w.Name, metav1.DeleteOptions{}); err != nil {
+		err := c.Client.PolicyV1().PodDisruptionBudgets(namespace).Delete(ctx, w.Name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}
 	foreground := metav1.DeletePropagationForeground
 	err := c.Client.AppsV1().Deployments(namespace).Delete(ctx, w.Name, metav1.DeleteOptions{PropagationPolicy: &foreground})
-	if err != nil {
+	if err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
 	return nodes.Poll(ctx, 50*time.Millisecond, func() (bool, error) {
