@@ -123,10 +123,12 @@ func TestDeadWaiterIsOvertaken(t *testing.T) {
 			"waiter.b": entry(lock.Waiter{Version: lock.Version, Since: time.Now().Add(-time.Hour)}), // dead
 		})
 		got := make(chan string, 2)
+		var all sync.WaitGroup
+		defer all.Wait()
 		for _, node := range []string{"c", "d"} {
 			time.Sleep(2 * time.Second) // c comes before d
 			l := newLock(m, node, 1)
-			go func() {
+			all.Go(func() {
 				if err := l.Acquire(t.Context(), lock.Demand{Since: time.Now()}, func(lock.Report) {}); err != nil {
 					t.Error(err)
 				}
@@ -134,7 +136,7 @@ func TestDeadWaiterIsOvertaken(t *testing.T) {
 				if err := l.Release(t.Context()); err != nil {
 					t.Error(err)
 				}
-			}()
+			})
 		}
 		synctest.Wait()
 		m.Put(lock.Edit{Remove: []string{"holder.a"}})
