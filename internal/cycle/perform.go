@@ -409,7 +409,7 @@ const lookAgainEvery = 15 * time.Second
 
 func (r *Runner) lookAgain(ctx context.Context) error {
 	r.seen.Known = false
-	return r.pause(ctx, lookAgainEvery)
+	return r.wait(ctx, lookAgainEvery)
 }
 
 // awaitReturn waits for kured-uncordon.service. If that takes long it says

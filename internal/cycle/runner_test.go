@@ -327,6 +327,31 @@ func TestLockReleasedMidDrain(t *testing.T) {
 	})
 }
 
+// A daemon that waits for kured-uncordon.service is not deaf: a demand of the new boot is served when that
+// is done, not when the daemon would have looked anyway.
+func TestDemandRightAfterReturn(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.awaitReboot()
+		m.kill()
+		m.bootUp(false)
+		m.start(Run)
+		m.awaitPhase(status.Returning)
+		m.store.Put(lock.Edit{Remove: []string{"holder.a"}}) // what kured-uncordon.service does
+		m.mu.Lock()
+		m.self.Unschedulable, m.self.Mark = false, ""
+		m.mu.Unlock()
+		asked := time.Now()
+		m.want(true)
+		m.awaitPhase(status.Draining)
+		if took := time.Since(asked); took >= time.Second {
+			t.Errorf("noticed after %s", took)
+		}
+		m.roll()
+	})
+}
+
 // What this kured cannot read holds; when it is gone the node goes on.
 func TestUnreadableEntryHolds(t *testing.T) {
 	story(t, func(m *machine) {
