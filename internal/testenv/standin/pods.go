@@ -151,10 +151,11 @@ func (k *Kubelet) runPod(ctx context.Context, latest <-chan *corev1.Pod) {
 			k.remove(ctx, pod)
 			return
 		}
-		if !seen {
+		if !seen && !k.newBoot {
 			// A restarted kubelet finds the containers as they were.
-			seen, running = true, isReady(pod) && !k.newBoot
+			now, running = foundContainers(pod)
 		}
+		seen = true
 		switch {
 		case pod.DeletionTimestamp != nil:
 			if stopping.IsZero() {
@@ -174,6 +175,10 @@ func (k *Kubelet) runPod(ctx context.Context, latest <-chan *corev1.Pod) {
 			if after > 0 {
 				becomes = time.After(after)
 			}
+		case running && now.ready && !isReady(pod):
+			// The node controller says so of every pod of a Node that is not
+			// Ready; the kubelet, which knows better, corrects it.
+			k.report(ctx, pod, now)
 		}
 	}
 }
@@ -221,6 +226,19 @@ type containers struct {
 	restarts int32
 	ip       string
 	ready    bool
+}
+
+// foundContainers are those of a pod that was Ready when the kubelet restarted.
+func foundContainers(pod *corev1.Pod) (containers, bool) {
+	status := pod.Status
+	if status.Phase != corev1.PodRunning || len(status.ContainerStatuses) == 0 || !status.ContainerStatuses[0].Ready {
+		return containers{}, false
+	}
+	c := containers{restarts: status.ContainerStatuses[0].RestartCount, ip: status.PodIP, ready: true}
+	if status.StartTime != nil {
+		c.started = *status.StartTime
+	}
+	return c, true
 }
 
 // startContainers starts them for the first time or after a reboot. A pod keeps

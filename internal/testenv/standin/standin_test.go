@@ -82,7 +82,7 @@ func newPod(t *testing.T, node, name string, grace int64, annotations ...string)
 			t.Error(err)
 		}
 	})
-	return awaitPod(t, name, "ready", func(pod *corev1.Pod) bool { return isReady(pod) })
+	return awaitPod(t, name, "ready", isReady)
 }
 
 func isReady(pod *corev1.Pod) bool {
@@ -320,7 +320,15 @@ func TestHeartbeats(t *testing.T) {
 		}
 		return nil
 	})
+	// What the node controller does to a Node that was silent, and to its pods.
+	newPod(t, "heart", "of-silent", 30)
 	patch := []byte(`{"status":{"conditions":[{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown"}]}}`)
+	notReady := []byte(`{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`)
+	if _, err := cluster.Admin().CoreV1().Pods("default").Patch(t.Context(), "of-silent",
+		types.StrategicMergePatchType, notReady, metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	awaitPod(t, "of-silent", "ready again", isReady)
 	if _, err := cluster.Admin().CoreV1().Nodes().PatchStatus(t.Context(), "heart", patch); err != nil {
 		t.Fatal(err)
 	}
