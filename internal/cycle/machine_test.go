@@ -71,6 +71,9 @@ func (m *machine) start(mode Mode) {
 			m.statuses = append(m.statuses, s)
 		},
 	}
+	if mode != Run { // as the command does it
+		r.Demand, r.Gates, r.Budget = nil, nil, nil
+	}
 	ctx, cancel := context.WithCancel(m.t.Context())
 	m.runner, m.stop, m.done = r, cancel, make(chan struct{})
 	m.mu.Unlock()

@@ -369,6 +369,22 @@ func TestUnreadableEntryHolds(t *testing.T) {
 	})
 }
 
+// The oneshot holds as well, and says why when its time is up.
+func TestUnreadableEntryHoldsTheReturn(t *testing.T) {
+	story(t, func(m *machine) {
+		m.store.Put(lock.Edit{Set: map[string]string{"holder.a": `{"v":9}`}})
+		m.start(Return)
+		time.Sleep(2 * time.Minute)
+		m.stop()
+		if <-m.done; m.err == nil || !strings.Contains(m.err.Error(), "cannot be read") {
+			t.Errorf("error %v", m.err)
+		}
+		if len(m.store.Data()) != 1 {
+			t.Error("removed what it cannot read")
+		}
+	})
+}
+
 // The API server is away at the start, while draining, and after boot.
 func TestOutages(t *testing.T) {
 	story(t, func(m *machine) {

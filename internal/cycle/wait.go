@@ -32,7 +32,7 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 	done := make(chan error, 1)
 	go func() { done <- step(stepping) }()
 	var demand, gates <-chan struct{}
-	if w.demand {
+	if w.demand && r.Demand != nil { // the way back asks for none
 		demand = r.Demand.Changed()
 	}
 	if w.gates {
