@@ -187,10 +187,10 @@ func (r *Runner) observe(ctx context.Context) Observation {
 	o := &r.seen
 	o.Want, o.WantDetail = WantNothing, ""
 	switch {
+	case s.Wanted: // one sentinel is enough, whatever another one hides
+		o.Want = WantReboot
 	case s.Err != nil:
 		o.Want, o.WantDetail = WantUnknown, s.Err.Error()
-	case s.Wanted:
-		o.Want = WantReboot
 	}
 	o.Resting = time.Now().Before(r.restTill)
 	if o.Want != WantReboot {

@@ -94,6 +94,9 @@ func TestSentinel(t *testing.T) {
 	if v := (Sentinel{Paths: []string{path}}).Check(t.Context()); !v.Open {
 		t.Errorf("file is there: %+v", v)
 	}
+	if v := (Sentinel{Paths: []string{loop, path}}).Check(t.Context()); !v.Open {
+		t.Errorf("one is there, another is unreadable: %+v", v)
+	}
 }
 
 type login struct {

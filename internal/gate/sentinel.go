@@ -17,10 +17,10 @@ type Sentinel struct {
 // Check looks for the sentinel files now.
 func (g Sentinel) Check(context.Context) Verdict {
 	switch s := sentinel.Read(g.Paths); {
+	case s.Wanted:
+		return Verdict{Open: true}
 	case s.Err != nil:
 		return Verdict{Reason: status.SentinelUnreadable, Detail: s.Err.Error()}
-	case !s.Wanted:
-		return Verdict{Reason: status.SentinelGone, Detail: fmt.Sprintf("no sentinel file any more (%s)", join(g.Paths))}
 	}
-	return Verdict{Open: true}
+	return Verdict{Reason: status.SentinelGone, Detail: fmt.Sprintf("no sentinel file any more (%s)", join(g.Paths))}
 }
