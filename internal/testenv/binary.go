@@ -128,8 +128,9 @@ func buildFlags(source string) ([]string, error) {
 			link = append(link, "-X", in+"."+value)
 		}
 	}
-	// Debug information would double compile time and size.
-	return []string{"-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", strings.Join(link, " ")}, nil
+	// Debug information would double compile time and size; the commit of this
+	// repository would make every build another one.
+	return []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags", strings.Join(link, " ")}, nil
 }
 
 func hashOf(source string, flags []string) (string, error) {
