@@ -1,0 +1,112 @@
+package cycle
+
+import (
+	"context"
+	"time"
+
+	"github.com/kured-host/kured/internal/status"
+)
+
+// giveBack takes off our cordon, if there is one, and releases the lock: in the
+// order that brings the node back into service first.
+func (r *Runner) giveBack(ctx context.Context) (uncordoned bool, err error) {
+	err = r.change(ctx, func(ctx context.Context) (err error) {
+		if r.seen.Mark != NoMark {
+			if uncordoned, err = r.cluster.Self.Uncordon(ctx); err != nil {
+				return err
+			}
+		}
+		return r.cluster.Turn.Release(ctx)
+	})
+	return uncordoned, err
+}
+
+// rollBack ends a try that comes to nothing.
+func (r *Runner) rollBack(ctx context.Context, act Action) error {
+	uncordoned, err := r.giveBack(ctx)
+	if err != nil {
+		return err
+	}
+	failed := act.Reason != status.SentinelGone && act.Reason != status.Abandoned
+	var next time.Duration
+	if failed && (uncordoned || r.seen.Failure != nil) {
+		next = r.backOff()
+	}
+	r.seen.Failure = nil
+	message := "rolled back: lock released"
+	if uncordoned {
+		message = "rolled back: uncordoned, lock released"
+	}
+	if next > 0 {
+		message += ", next try in " + next.String()
+	}
+	r.Log.Info(message, "phase", status.RollingBack, "reason", act.Reason)
+	return nil
+}
+
+// uncordon takes off a cordon of ours that has no lock behind it.
+func (r *Runner) uncordon(ctx context.Context) error {
+	err := r.change(ctx, func(ctx context.Context) error {
+		_, err := r.cluster.Self.Uncordon(ctx)
+		return err
+	})
+	if err == nil {
+		r.backOff()
+		r.Log.Warn("uncordoned: the lock of this node was released by somebody else", "reason", status.LockLost)
+	}
+	return err
+}
+
+// backOff starts the pause after a try that came to nothing.
+func (r *Runner) backOff() time.Duration {
+	r.attempts++
+	pause := min(r.Settings.BackOffMax, r.Settings.BackOff<<min(r.attempts-1, 16))
+	r.restTill = time.Now().Add(pause)
+	r.queuedAt = time.Now() // at the end of the queue
+	return pause
+}
+
+// awaitReturn waits for kured-uncordon.service. If that takes long it says
+// where to look: a health check may hold boot-complete.target, on purpose.
+func (r *Runner) awaitReturn(ctx context.Context) error {
+	if waited := time.Since(r.now.Since); waited > r.Settings.Overdue && !r.nagged {
+		r.nagged = true
+		r.Log.Error("the node has rebooted and is not back in service: look at systemctl status kured-uncordon.service boot-complete.target",
+			"phase", status.Returning, "reason", status.AwaitingReturn, "after", round(waited))
+	}
+	return r.lookAgain(ctx)
+}
+
+// verify waits until the node is Ready in this boot.
+func (r *Runner) verify(ctx context.Context) error {
+	if r.holder != nil {
+		r.Log.Info("rebooted: the boot id changed", "phase", status.Returning, "boot_before", r.holder.Boot, "boot", r.Boot)
+	}
+	missing := make(chan string, 1)
+	err := r.during(ctx, func(ctx context.Context) error {
+		return r.cluster.Readiness.AwaitReadyReport(ctx, func(what string) { newest(missing, what) })
+	}, watching{missing: missing})
+	if err != nil {
+		return err
+	}
+	r.seen.Verified = true
+	r.Log.Info("node is Ready in this boot", "phase", status.Returning)
+	return nil
+}
+
+// comeBack ends the story: pods may come again, the next node may go.
+func (r *Runner) comeBack(ctx context.Context) error {
+	uncordoned, err := r.giveBack(ctx)
+	if err != nil {
+		return err
+	}
+	message, held := "back in service: lock released", ""
+	if r.holder != nil && !r.holder.Since.IsZero() {
+		held = round(time.Since(r.holder.Since))
+	}
+	if !uncordoned {
+		message = "lock released; the node was cordoned by somebody else and stays so"
+	}
+	r.Log.Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held)
+	return nil
+}

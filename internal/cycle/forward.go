@@ -1,0 +1,180 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// acquire waits for our turn; a demand or a gate that goes away ends the wait.
+func (r *Runner) acquire(ctx context.Context) error {
+	demand := lock.Demand{Reason: strings.Join(r.demanded.Reasons, " "), Since: r.queuedAt, Shared: r.shared}
+	asked := time.Now()
+	reports := make(chan lock.Report, 1)
+	err := r.during(ctx, func(ctx context.Context) error {
+		return r.cluster.Turn.Acquire(ctx, demand, func(report lock.Report) { newest(reports, report) })
+	}, watching{demand: true, gates: true, queue: reports})
+	switch {
+	case errors.Is(err, lock.ErrUnreadable):
+		r.seen.Entry = UnreadableEntry
+		return nil
+	case errors.Is(err, errChanged):
+		r.seen.Waiting = true // perhaps; leaving when not in it is harmless
+		return nil
+	case err != nil:
+		r.seen.Waiting = true
+		return err
+	}
+	r.shared = false
+	r.seen.Entry, r.seen.Waiting, r.seen.Drained, r.seen.Failure = ThisBootEntry, false, false, nil
+	r.holder = &lock.Holder{Since: time.Now(), Phase: status.Locked, Boot: r.Boot}
+	r.Log.Info("lock taken", "phase", status.Locked, "waited", round(time.Since(asked)))
+	return nil
+}
+
+func (r *Runner) cordon(ctx context.Context) error {
+	var marked bool
+	err := r.short(ctx, func(ctx context.Context) (err error) {
+		marked, err = r.cluster.Self.Cordon(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.seen.Cordoned, r.seen.Drained = true, false
+	if marked {
+		r.seen.Mark = ThisBootMark
+		r.Log.Info("node cordoned", "phase", status.Locked)
+	}
+	return nil
+}
+
+func (r *Runner) drain(ctx context.Context) error {
+	if err := r.advance(ctx, status.Draining); err != nil || !r.seen.Known {
+		return err
+	}
+	if r.seen.Mark == NoMark {
+		r.Log.Info("node was cordoned by somebody else, that cordon stays", "phase", status.Draining)
+	}
+	var result node.Result
+	progress := make(chan node.Progress, 1)
+	err := r.during(ctx, func(ctx context.Context) error {
+		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p node.Progress) { newest(progress, p) })
+		return nil
+	}, watching{demand: true, gates: true, drain: progress})
+	r.publish(func(s *status.Status) { s.Drain = nil })
+	switch {
+	case result.Drained:
+		r.Log.Info(result.String(), "phase", status.Draining)
+		r.seen.Drained = true
+		r.seen.Known = false // somebody may have undone the cordon meanwhile
+	case ctx.Err() != nil, errors.Is(err, errChanged):
+		return nil
+	case errors.Is(result.Err, node.ErrDrainTimeout):
+		r.seen.Failure = &Failure{status.DrainTimeout, result.String()}
+	default:
+		r.seen.Failure = &Failure{status.DrainFailed, result.String()}
+	}
+	return nil
+}
+
+// advance writes the phase into our entry, which also proves that the lock is
+// still ours. If it is not, what we knew is forgotten.
+func (r *Runner) advance(ctx context.Context, phase status.Phase) error {
+	if r.holder != nil && r.holder.Phase == phase && phase != status.Rebooting {
+		return nil
+	}
+	err := r.short(ctx, func(ctx context.Context) error { return r.cluster.Turn.Advance(ctx, phase) })
+	if errors.Is(err, lock.ErrLost) {
+		r.lost()
+		return nil
+	}
+	if err == nil && r.holder != nil {
+		r.holder.Phase = phase
+	}
+	return err
+}
+
+// lost is when somebody released our lock while we held it: give up this try
+// and do not come back at once.
+func (r *Runner) lost() {
+	r.Log.Warn("this node does not hold the lock any more: somebody released it", "reason", status.LockLost)
+	r.backOff()
+	r.seen.Known = false
+}
+
+// reboot proves one last time that all holds: the lock by a quorum read and a
+// compare-and-swap, then the gates and the sentinel. Then it asks logind.
+func (r *Runner) reboot(ctx context.Context) error {
+	if err := r.advance(ctx, status.Rebooting); err != nil || !r.seen.Known {
+		return err
+	}
+	if s := r.Demand.State(); !s.Wanted {
+		return nil
+	}
+	if v := r.checkGates(ctx); !v.Open {
+		return nil // the next look decides
+	}
+	if err := r.Budget.Spend(); err != nil {
+		r.seen.Failure = &Failure{status.BudgetUnreadable, err.Error()}
+		return nil
+	}
+	r.Log.Info("rebooting: everything checked, asking logind", "phase", status.Rebooting, "boot", r.Boot)
+	err := r.during(ctx, func(ctx context.Context) error {
+		return r.Host.Reboot(ctx, r.Settings.ConfirmWithin)
+	}, watching{})
+	if ctx.Err() != nil {
+		return nil // systemd stops us: it is going down
+	}
+	var refused *logind.RefusedError
+	switch {
+	case err == nil:
+		r.seen.ShuttingDown = true
+		return nil
+	case errors.As(err, &refused):
+		r.seen.Failure = &Failure{status.RebootRefused, err.Error()}
+	case errors.Is(err, logind.ErrUnconfirmed):
+		r.seen.Failure = &Failure{status.RebootUnconfirmed, err.Error()}
+	default:
+		// Nobody can say that it will not go down, so nothing is given back.
+		r.seen.ShuttingDown = true
+		r.Log.Warn("logind cannot be asked any more, the machine is probably going down: "+err.Error(), "reason", status.RebootUnknown)
+		return nil
+	}
+	if err := r.Budget.Refund(); err != nil {
+		r.Log.Warn("the refused reboot still counts: " + err.Error())
+	}
+	return nil
+}
+
+// awaitShutdown waits for the end of this boot. Only logind's word that the
+// shutdown is cancelled ends the wait; that it takes long is told.
+func (r *Runner) awaitShutdown(ctx context.Context) error {
+	overdue := time.AfterFunc(r.Settings.Overdue, func() {
+		r.Log.Error("the reboot was accepted and the machine is still up: lock and cordon are kept, a person is needed",
+			"phase", status.Rebooting, "reason", status.RebootOverdue, "after", r.Settings.Overdue)
+	})
+	defer overdue.Stop()
+	for ctx.Err() == nil {
+		err := r.during(ctx, r.Host.AwaitCancelled, watching{})
+		if err == nil {
+			r.seen.ShuttingDown = false
+			r.seen.Failure = &Failure{status.RebootCancelled, "logind prepares no shutdown any more"}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		// The bus goes early in a shutdown; if it was only restarted, logind's own word counts again.
+		if r.pause(ctx, 5*time.Second) != nil {
+			return nil
+		}
+	}
+	return nil
+}
