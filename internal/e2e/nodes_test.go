@@ -63,7 +63,7 @@ func each(t *testing.T, all []*nodes.Node, do func(*nodes.Node) error) {
 
 func testCommands(ctx context.Context, t *testing.T, all []*nodes.Node) {
 	each(t, all, func(n *nodes.Node) error {
-		if got, err := n.Exec(ctx, "sh", "-c", "echo out; echo err >&2; . /etc/os-release; echo $VERSION_CODENAME; hostname"); err != nil {
+		if got, err := n.Exec(ctx, "sh", "-c", "echo out; echo err >&2; . /etc/os-release; echo ${VERSION_CODENAME}; hostname"); err != nil {
 			return err
 		} else if want := "out\n" + string(n.Image) + "\n" + n.Name + "\n"; got != want {
 			t.Errorf("%s: got %q, want %q", n.Name, got, want)

@@ -105,7 +105,10 @@ type (
 )
 
 func execProperties(command []string, stdout, stderr *capture) []unitProperty {
-	args := append([]string{"env"}, command...) // for the search in PATH
+	args := []string{"env"} // for the search in PATH
+	for _, arg := range command {
+		args = append(args, strings.ReplaceAll(arg, "$", "$$")) // else systemd would put its own variables in
+	}
 	properties := map[string]any{
 		"Description": "e2e: " + strings.Join(command, " "),
 		"Type":        "oneshot",
