@@ -1,5 +1,9 @@
 # $1: 0 last version erased, 1 upgrade (this runs after the new version's scriptlets). A restart continues an
-# unfinished cycle; a daemon that the administrator stopped stays stopped.
+# unfinished cycle; a daemon that the administrator stopped stays stopped. An erased one leaves only its edited
+# configuration: rpm knows no purge, and the state is no more than a list of the last day's reboots.
+if [ "$1" -eq 0 ]; then
+	rm -rf /var/lib/kured
+fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload >/dev/null 2>&1 || :
 	if [ "$1" -ge 1 ]; then
