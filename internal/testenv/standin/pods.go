@@ -292,13 +292,22 @@ func (k *Kubelet) report(ctx context.Context, pod *corev1.Pod, is containers) {
 	})
 }
 
-// remove says that the pod has stopped, which lets the API server delete it.
+// remove says that the pod has stopped, which lets the API server delete it. An
+// answer that there is no such pod is not believed, because NodeRestriction
+// looks for the pod in a cache that lags behind when the API server has just
+// been started: our own watch says when the pod is gone, and that ends ctx.
 func (k *Kubelet) remove(ctx context.Context, pod *corev1.Pod) {
-	k.change(ctx, "remove pod "+podName(pod), pod, func(ctx context.Context, pods typedcorev1.PodInterface) error {
-		return pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
+	what := "remove pod " + podName(pod)
+	err := k.retry(ctx, what, func(ctx context.Context) error {
+		err := k.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
 			GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
 		})
+		if apierrors.IsInvalid(err) {
+			return done{err}
+		}
+		return err
 	})
+	k.told(what, err)
 }
 
 // change does something to the pod, again and again until it works or the pod
@@ -312,6 +321,11 @@ func (k *Kubelet) change(ctx context.Context, what string, pod *corev1.Pod, do f
 		}
 		return err
 	})
+	k.told(what, err)
+}
+
+// told logs how a change ended.
+func (k *Kubelet) told(what string, err error) {
 	switch {
 	case err == nil:
 		k.options.Logger.Info(what)
