@@ -70,7 +70,9 @@ func (r *Runner) connect(ctx context.Context) error {
 		return err
 	}
 	r.cluster = c
-	r.Log = r.Log.With("node", c.Node)
+	if r.now.Node != c.Node {
+		r.Log = r.Log.With("node", c.Node)
+	}
 	r.publish(func(s *status.Status) { s.Node = c.Node })
 	return nil
 }
@@ -132,9 +134,12 @@ func (r *Runner) learn(ctx context.Context) error {
 func (r *Runner) rest(ctx context.Context) error {
 	known := r.seen.Known
 	r.disconnect()
-	err := r.during(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, watching{demand: true})
-	// What happens in the cluster while we idle is not seen: look when there is a demand, not before.
-	r.seen.Known = known && !r.Demand.State().Wanted
+	r.seen.Known = known // until there is a demand: see observe
+	return unlessDemand(r.during(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, watching{demand: true}))
+}
+
+// unlessDemand makes a wait that a change of the demand has ended no error.
+func unlessDemand(err error) error {
 	if errors.Is(err, errChanged) {
 		return nil
 	}
@@ -150,7 +155,7 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 	if r.seen.Entry == ThisBootEntry {
 		patience = time.Until(r.waitTill)
 	}
-	err := r.during(ctx, func(ctx context.Context) error {
+	return unlessDemand(r.during(ctx, func(ctx context.Context) error {
 		changed := r.Gates.Watch(ctx)
 		var ends <-chan time.Time
 		if patience >= 0 {
@@ -164,20 +169,12 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 		return ctx.Err()
-	}, watching{demand: true})
-	if errors.Is(err, errChanged) {
-		return nil
-	}
-	return err
+	}, watching{demand: true}))
 }
 
 // wait is a pause that a change of the demand ends.
 func (r *Runner) wait(ctx context.Context, d time.Duration) error {
-	err := r.during(ctx, func(ctx context.Context) error { return sleep(ctx, d) }, watching{demand: true})
-	if errors.Is(err, errChanged) {
-		return nil
-	}
-	return err
+	return unlessDemand(r.during(ctx, func(ctx context.Context) error { return sleep(ctx, d) }, watching{demand: true}))
 }
 
 // lookAgainEvery is how often a node looks that waits for another process or

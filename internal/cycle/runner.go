@@ -192,6 +192,9 @@ func (r *Runner) observe(ctx context.Context) Observation {
 	case s.Err != nil:
 		o.Want, o.WantDetail = WantUnknown, s.Err.Error()
 	}
+	if o.Want == WantReboot && r.cluster == nil {
+		o.Known = false // what happened in the cluster while we idled was not seen
+	}
 	o.Resting = time.Now().Before(r.restTill)
 	if o.Want != WantReboot {
 		o.Gates = gate.Verdict{}
