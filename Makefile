@@ -21,8 +21,7 @@ help: ## List these targets
 
 .PHONY: demo
 demo: ## Show three real systemd nodes reboot one at a time, with proof (root; installs what it needs)
-	@.ci/deps e2e
-	go run -tags e2e ./internal/e2e/demo
+	@go run ./internal/e2e/demo
 
 .PHONY: test
 test: ## All tests: unit and integration, and as root end to end on real systemd nodes (installs what it needs)
