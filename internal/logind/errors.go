@@ -46,6 +46,9 @@ func (e *RefusedError) Advice() string {
 		return "systemd-logind does not answer, see systemctl status systemd-logind.service"
 	case e.Name == nameNoServer:
 		return "see systemctl status dbus.socket"
+	case strings.HasPrefix(e.Name, prefixSystemd) && !strings.Contains(e.Message, "login"):
+		// logind passes on why systemd did not start reboot.target; of dbus-org.freedesktop.login1.service the bus speaks.
+		return "systemd does not start what a reboot needs, see systemctl status reboot.target systemd-reboot.service"
 	case e.Name == nameServiceUnknown, e.Name == nameNoOwner, strings.HasPrefix(e.Name, prefixSpawn),
 		strings.HasPrefix(e.Name, prefixSystemd):
 		return "systemd-logind does not run, see systemctl status systemd-logind.service"

@@ -87,6 +87,14 @@ func TestReboot(t *testing.T) {
 			setUp: refusal("org.freedesktop.DBus.Error.AccessDenied", "Permission denied"),
 		},
 		{
+			name: "what reboots is masked", within: long, want: "refused", text: "see systemctl status reboot.target",
+			setUp: refusal("org.freedesktop.systemd1.UnitMasked", "Unit systemd-reboot.service is masked."),
+		},
+		{
+			name: "logind is masked", within: long, want: "refused", text: "systemd-logind does not run",
+			setUp: refusal("org.freedesktop.systemd1.UnitMasked", "Unit dbus-org.freedesktop.login1.service is masked."),
+		},
+		{
 			name: "interactive authorization required", within: long, want: "refused", text: "polkit wants a person",
 			setUp: refusal("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "Interactive authentication required."),
 		},
