@@ -66,7 +66,7 @@ func (r *Runner) drain(ctx context.Context) error {
 	progress := make(chan node.Progress, 1)
 	err := r.during(ctx, func(ctx context.Context) error {
 		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p node.Progress) { newest(progress, p) })
-		return nil
+		return result.Err
 	}, watching{demand: true, gates: true, drain: progress})
 	r.publish(func(s *status.Status) { s.Drain = nil })
 	switch {

@@ -206,6 +206,10 @@ func TestSentinelVanishes(t *testing.T) {
 				m.awaitPhase(status.Idle)
 				m.store.Put(lock.Edit{Remove: []string{"holder.other"}})
 				m.back()
+				if log := m.log(); strings.Contains(log, string(status.DrainFailed)) ||
+					strings.Contains(log, string(status.SentinelGone)) != (phase == status.Draining) {
+					t.Errorf("not the reason why it was rolled back:\n%s", log)
+				}
 				m.want(true) // and again, at once: a new demand is no retry
 				m.roll()
 			})
