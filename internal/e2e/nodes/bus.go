@@ -78,6 +78,20 @@ func (n *Node) SystemState(ctx context.Context) (string, error) {
 	return state, err
 }
 
+// failedUnits names them, as far as they can be learned; the caller's time may be over.
+func (n *Node) failedUnits() []string {
+	var units [][]any // name, description, load state, …
+	_ = n.withBus(context.Background(), func(ctx context.Context, conn *dbus.Conn) error {
+		return conn.Object(systemdName, systemdPath).
+			CallWithContext(ctx, managerIface+".ListUnitsFiltered", 0, []string{"failed"}).Store(&units)
+	})
+	var names []string
+	for _, u := range units {
+		names = append(names, fmt.Sprint(u[0]))
+	}
+	return names
+}
+
 // reachedBasic tells whether units can be started and logind can be asked.
 func (n *Node) reachedBasic(ctx context.Context) bool {
 	err := n.withBus(ctx, func(ctx context.Context, conn *dbus.Conn) error {

@@ -348,11 +348,19 @@ func (n *Node) WaitBooted(ctx context.Context, not string) (string, error) {
 func (n *Node) WaitSystemState(ctx context.Context, want string) error {
 	var state string
 	err := n.poll(ctx, "wait for system state "+want, func() (bool, error) {
-		state, _ = n.SystemState(ctx)
-		return state == want, nil
+		now, err := n.SystemState(ctx)
+		if err == nil {
+			state = now
+		}
+		return err == nil && state == want, nil
 	})
 	if err != nil && state != "" {
 		err = fmt.Errorf("%w (it is %s)", err, state)
+	}
+	if err != nil && state == "degraded" {
+		// Many at once that watch paths or mounts: fs.inotify.max_user_instances, which all nodes of all
+		// runs share, is used up.
+		err = fmt.Errorf("%w; failed units: %s", err, strings.Join(n.failedUnits(), " "))
 	}
 	return err
 }
