@@ -181,9 +181,11 @@ func (r *Runner) wait(ctx context.Context, d time.Duration) error {
 // a person. It is in a cycle, so this is not idle cost.
 const lookAgainEvery = 15 * time.Second
 
+// lookAgain pauses as long as it has waited already, within limits: the way
+// back mostly takes seconds, a person does not.
 func (r *Runner) lookAgain(ctx context.Context) error {
 	r.seen.Known = false
-	return r.wait(ctx, lookAgainEvery)
+	return r.wait(ctx, min(lookAgainEvery, max(time.Second, time.Since(r.now.Since))))
 }
 
 // change does something to the cluster after which all must be read anew.

@@ -356,6 +356,29 @@ func TestDemandRightAfterReturn(t *testing.T) {
 	})
 }
 
+// Nor does the daemon long claim to wait for kured-uncordon.service when that is done.
+func TestReturnIsNoticed(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.awaitReboot()
+		m.kill()
+		m.bootUp(false)
+		m.start(Run)
+		m.awaitPhase(status.Returning)
+		begun, before := time.Now(), m.asked()
+		time.Sleep(3 * time.Second)
+		m.store.Put(lock.Edit{Remove: []string{"holder.a"}}) // what kured-uncordon.service does
+		m.mu.Lock()
+		m.self.Unschedulable, m.self.Mark = false, ""
+		m.mu.Unlock()
+		m.awaitPhase(status.Idle)
+		if took, asked := time.Since(begun), m.asked()-before; took > 6*time.Second || asked > 8 {
+			t.Errorf("noticed after %s and %d requests", took, asked)
+		}
+	})
+}
+
 // What this kured cannot read holds; when it is gone the node goes on.
 func TestUnreadableEntryHolds(t *testing.T) {
 	story(t, func(m *machine) {
