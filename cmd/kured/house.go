@@ -44,7 +44,7 @@ type house struct {
 func newHouse(cfg config.Config, env func(string) string) (*house, error) {
 	log, err := telemetry.NewLogger(telemetry.LogOptions{
 		Writer: os.Stderr, Level: cfg.Log.Level, Format: cfg.Log.Format,
-		JournalStream: env("JOURNAL_STREAM"), JournalSocket: telemetry.JournalSocket,
+		JournalStream: env("JOURNAL_STREAM"), JournalSocket: telemetry.JournalSocket, Unit: env("KURED_UNIT"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start logging: %w", err)

@@ -26,8 +26,14 @@ type journalHandler struct {
 	with   []field // of With
 }
 
-func newJournalHandler(socket *journalSocket, text slog.Handler, level slog.Level) *journalHandler {
-	return &journalHandler{socket: socket, text: text, level: level}
+func newJournalHandler(socket *journalSocket, text slog.Handler, level slog.Level, unit string) *journalHandler {
+	h := &journalHandler{socket: socket, text: text, level: level}
+	if unit != "" {
+		// journald finds out by itself, but not of a process that has ended by the time that it reads the line.
+		// journalctl -u looks at this field too, if root wrote it.
+		h.with = []field{{"OBJECT_SYSTEMD_UNIT", []string{unit}}}
+	}
+	return h
 }
 
 // Enabled implements slog.Handler.

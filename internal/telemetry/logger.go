@@ -20,6 +20,7 @@ type LogOptions struct {
 	Format        string    // "auto", "journal", "text" or "json"
 	JournalStream string    // the value of $JOURNAL_STREAM
 	JournalSocket string    // JournalSocket; another one in tests
+	Unit          string    // the systemd unit that this process belongs to, if known
 }
 
 // NewLogger makes the logger of the process. "auto" is the journal if Writer is
@@ -53,13 +54,13 @@ func NewLogger(o LogOptions) (*slog.Logger, error) {
 		if err != nil {
 			return nil, err
 		}
-		return slog.New(newJournalHandler(socket, slog.NewTextHandler(o.Writer, options), level)), nil
+		return slog.New(newJournalHandler(socket, slog.NewTextHandler(o.Writer, options), level, o.Unit)), nil
 	case "auto":
 		text := slog.NewTextHandler(o.Writer, options)
 		if isStream(o.Writer, o.JournalStream) {
 			// Without journald's socket the lines still reach it as text.
 			if socket, err := dialJournal(o.JournalSocket); err == nil {
-				return slog.New(newJournalHandler(socket, text, level)), nil
+				return slog.New(newJournalHandler(socket, text, level, o.Unit)), nil
 			}
 		}
 		return slog.New(text), nil

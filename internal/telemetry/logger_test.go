@@ -163,6 +163,24 @@ func TestEntries(t *testing.T) {
 
 // The rules of slog for groups, attributes and values hold. The journal keeps
 // the time itself, so the test adds it.
+// journald reads the unit of a line from the /proc of the process that wrote it, which for the last lines of a
+// oneshot is gone. The name in the entry itself lets journalctl -u find them.
+func TestUnit(t *testing.T) {
+	j := newJournald(t)
+	log, err := NewLogger(LogOptions{Writer: io.Discard, Level: "info", Format: "journal", JournalSocket: j.path, Unit: "x.service"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.With("node", "n").Info("last words")
+	want := map[string][]string{
+		"MESSAGE": {"last words"}, "PRIORITY": {"6"}, "SYSLOG_IDENTIFIER": {"kured"},
+		"KURED_NODE": {"n"}, "OBJECT_SYSTEMD_UNIT": {"x.service"},
+	}
+	if got := j.entry(t); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestSlogRules(t *testing.T) {
 	j := newJournald(t)
 	var timed bool

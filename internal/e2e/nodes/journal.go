@@ -74,8 +74,10 @@ func decodeEntry(line []byte) (Entry, error) {
 	e.Time = time.UnixMicro(micros)
 	e.Boot, e.Message = e.Fields["_BOOT_ID"], e.Fields["MESSAGE"]
 	e.Unit = e.Fields["_SYSTEMD_UNIT"]
-	if about := e.Fields["UNIT"]; about != "" {
-		e.Unit = about
+	for _, about := range []string{"OBJECT_SYSTEMD_UNIT", "UNIT"} {
+		if unit := e.Fields[about]; unit != "" {
+			e.Unit = unit
+		}
 	}
 	return e, nil
 }

@@ -11,6 +11,7 @@ func TestDecodeEntry(t *testing.T) {
 		"bytes":          {`{` + meta + `,"MESSAGE":[104,105,27]}`, "hi\x1b", "init.scope"},
 		"twice":          {`{` + meta + `,"MESSAGE":["first","last"]}`, "last", "init.scope"},
 		"about a unit":   {`{` + meta + `,"MESSAGE":"Started","UNIT":"x.service"}`, "Started", "x.service"},
+		"from a unit":    {`{"__REALTIME_TIMESTAMP":"1700000000000001","_BOOT_ID":"b0","MESSAGE":"bye","OBJECT_SYSTEMD_UNIT":"x.service"}`, "bye", "x.service"},
 		"left out, null": {`{` + meta + `,"MESSAGE":null}`, "", "init.scope"},
 	} {
 		t.Run(name, func(t *testing.T) {
