@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,9 @@ func execute(ctx context.Context, line []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "kured: %v\n", err)
+	for line := range strings.Lines(err.Error()) { // a configuration can have several problems
+		fmt.Fprintf(root.ErrOrStderr(), "kured: %s\n", strings.TrimSuffix(line, "\n"))
+	}
 	var coded *exitError
 	if errors.As(err, &coded) {
 		return coded.code

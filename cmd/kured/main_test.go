@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The scripts in testdata/script are the specification of the command line:
+// what is typed, what is said, and the exit code.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"kured": func() { os.Exit(execute(context.Background(), os.Args[1:])) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			// No default may lead to this machine's own bus, kubeconfig or state.
+			env.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+env.WorkDir+"/no-bus")
+			env.Setenv("RUNTIME_DIRECTORY", env.WorkDir)
+			env.Setenv("STATE_DIRECTORY", env.WorkDir)
+			env.Setenv("KURED_BOOT_ID", "0123456789abcdef0123456789abcdef")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// exits CODE COMMAND... runs a command that must end with that code.
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				if got := exitCode(err); got != args[0] {
+					ts.Fatalf("exit code %s, want %s", got, args[0])
+				}
+			},
+		},
+	})
+}
+
+func exitCode(err error) string {
+	if err == nil {
+		return "0"
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return strconv.Itoa(exit.ExitCode())
+	}
+	return err.Error()
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kured-host/kured/internal/config"
+	"github.com/kured-host/kured/internal/control"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// start runs the daemon in this process, with nothing of this machine in
+// reach, and returns where it tells systemd its state.
+func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir string, told <-chan string, ended <-chan error) {
+	t.Helper()
+	dir = t.TempDir()
+	cfg := config.Default()
+	cfg.Log.Format = "text"
+	cfg.Sentinel.Paths = []string{filepath.Join(dir, "run", "reboot-required")}
+	cfg.Sentinel.Settle = 0
+	cfg.Kubernetes.Kubeconfig = filepath.Join(dir, "kubelet.conf")
+	if err := os.Mkdir(filepath.Join(dir, "run"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	change(dir, &cfg)
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{
+		"NOTIFY_SOCKET":           filepath.Join(dir, "notify"),
+		"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=" + filepath.Join(dir, "no-bus"),
+		"RUNTIME_DIRECTORY":       dir,
+		"STATE_DIRECTORY":         dir,
+		"KURED_BOOT_ID":           "0123456789abcdef0123456789abcdef",
+	}
+	h, err := newHouse(cfg, func(key string) string { return env[key] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := make(chan string, 1000)
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			n, err := systemd.Read(buffer)
+			if err != nil {
+				return
+			}
+			states <- string(buffer[:n])
+		}
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	done, finished := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(finished)
+		done <- h.run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-finished
+		if err := systemd.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir, states, done
+}
+
+// await returns the first state told to systemd that has the given part.
+func await(t *testing.T, told <-chan string, part string) string {
+	t.Helper()
+	for {
+		select {
+		case state := <-told:
+			if strings.Contains(state, part) {
+				return state
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("systemd was never told %q", part)
+		}
+	}
+}
+
+// Without a kubeconfig the daemon starts, says what is missing and what to
+// do, and keeps trying: the node may join a cluster later.
+func TestRunWithoutKubeconfig(t *testing.T) {
+	dir, told, ended := start(t, func(string, *config.Config) {})
+	await(t, told, "READY=1")
+	line := await(t, told, "STATUS=starting: kubeconfig")
+	for _, part := range []string{"kubelet.conf not found", "join the node to a cluster"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("%q does not say %q", line, part)
+		}
+	}
+	s, err := control.Client{Path: filepath.Join(dir, "kured.sock")}.Status(t.Context())
+	if err != nil || s.Reason != status.NoCredential || s.Next == nil || s.Version != version {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("ended: %v", err)
+	default:
+	}
+}
+
+// A kubeconfig that is garbage may be half-written: that is told, and tried again.
+func TestRunWithBadKubeconfig(t *testing.T) {
+	_, told, _ := start(t, func(_ string, cfg *config.Config) {
+		if err := os.WriteFile(cfg.Kubernetes.Kubeconfig, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	await(t, told, "cannot be used")
+}
+
+// Something in the way that trying again does not mend ends the daemon, with one line.
+func TestRunCannotServe(t *testing.T) {
+	_, _, ended := start(t, func(dir string, _ *config.Config) {
+		if err := os.WriteFile(filepath.Join(dir, "kured.sock"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	err := <-ended
+	var coded *exitError
+	if err == nil || errors.As(err, &coded) || !strings.Contains(err.Error(), "kured.sock") {
+		t.Errorf("a file in the way of the socket: %v", err)
+	}
+}
