@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kured-host/kured/internal/testenv/standin"
 )
@@ -24,7 +29,8 @@ type Node struct {
 }
 
 // StartNode issues the credential of the node and boots it; the options' Config
-// and BootID are set here. It returns when the Node is Ready.
+// and BootID are set here. It returns when the Node is Ready and, where there
+// are controllers, when they have let pods onto it.
 func (cp *ControlPlane) StartNode(ctx context.Context, options standin.Options) (*Node, error) {
 	credential, err := cp.NodeCredential(options.NodeName)
 	if err != nil {
@@ -35,10 +41,34 @@ func (cp *ControlPlane) StartNode(ctx context.Context, options standin.Options) 
 	if err := n.PowerOn(); err != nil {
 		return nil, err
 	}
-	if err := n.AwaitReady(ctx); err != nil {
+	err = n.AwaitReady(ctx)
+	if err == nil && cp.options.Controllers {
+		err = cp.awaitUntainted(ctx, options.NodeName)
+	}
+	if err != nil {
 		return nil, errors.Join(err, n.PowerOff())
 	}
 	return n, nil
+}
+
+// awaitUntainted waits for the node controller, which takes the taint not-ready
+// away a moment after the Node is Ready.
+func (cp *ControlPlane) awaitUntainted(ctx context.Context, name string) error {
+	for {
+		node, err := cp.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("await the taints of node %s: %w", name, err)
+		}
+		tainted := func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady }
+		if !slices.ContainsFunc(node.Spec.Taints, tainted) {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("node %s keeps its taint not-ready: %w", name, context.Cause(ctx))
+		}
+	}
 }
 
 // NewNode starts a node that is powered off at the end of the test.

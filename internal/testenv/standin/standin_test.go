@@ -61,17 +61,19 @@ func readyCondition(node *corev1.Node) corev1.NodeCondition {
 // newPod creates a pod that is bound to the node, with these annotations.
 func newPod(t *testing.T, node, name string, grace int64, annotations ...string) *corev1.Pod {
 	t.Helper()
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{}},
-		Spec: corev1.PodSpec{
-			NodeName: node, TerminationGracePeriodSeconds: &grace,
-			Containers:  []corev1.Container{{Name: "main", Image: "none"}},
-			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-		},
-	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{}}}
+	pod.Spec.NodeName, pod.Spec.TerminationGracePeriodSeconds = node, &grace
+	pod.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	for i := 0; i < len(annotations); i += 2 {
 		pod.Annotations[annotations[i]] = annotations[i+1]
 	}
+	return createPod(t, pod)
+}
+
+func createPod(t *testing.T, pod *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	name := pod.Name
+	pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "none"}}
 	pods := cluster.Admin().CoreV1().Pods("default")
 	if _, err := pods.Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -147,6 +149,12 @@ spec: {maxUnavailable: 1, selector: {matchLabels: {app: web}}}
 // nodes, become Ready, are evicted one at a time, and come back elsewhere.
 func TestDeployment(t *testing.T) {
 	first, second := startNode(t, standin.Options{NodeName: "deploy-1"}), startNode(t, standin.Options{NodeName: "deploy-2"})
+	// The scheduler knows each of them when it has placed a pod there.
+	for _, node := range []string{first.Name(), second.Name()} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "known-" + node}}
+		pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: node}
+		createPod(t, pod)
+	}
 	if err := cluster.Apply(t.Context(), []byte(workload)); err != nil {
 		t.Fatal(err)
 	}
