@@ -84,7 +84,7 @@ $(STAGES): stage-%:
 $(PACKAGES): package-%: stage-%
 	@for format in $(FORMATS); do \
 	  package='$(DIST)/kured_$(VERSION)_'$*.$$format; \
-	  VERSION='$(VERSION)' ARCH=$* STAGE='$(DIST)/stage/$*' \
-	    go tool nfpm package --packager $$format --target "$$package" >/dev/null; \
+	  output=$$(VERSION='$(VERSION)' ARCH=$* STAGE='$(DIST)/stage/$*' \
+	    go tool nfpm package --packager $$format --target "$$package") || { echo "$$output" >&2; exit 1; }; \
 	  echo "$$package"; \
 	done
