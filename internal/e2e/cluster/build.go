@@ -16,6 +16,9 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/kured-host/kured/internal/e2e/nodes"
 	"github.com/kured-host/kured/internal/testenv"
 )
 
@@ -38,28 +41,76 @@ func Build(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	unlock, err := lockDir(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("wait for another build: %w", err)
+	}
+	defer unlock()
 	start := time.Now()
 	fmt.Fprintln(out, "e2e: building the stand-in kubelet and kured's packages …")
 	standin := filepath.Join(dir, standinName)
-	build := exec.CommandContext(ctx, "go", "build", "-o", standin, "./internal/testenv/standin-kubelet")
+	build := exec.CommandContext(ctx, "go", "build", "-o", standin+partial, "./internal/testenv/standin-kubelet")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if err := run(build, root); err != nil {
 		return fmt.Errorf("build the stand-in kubelet: %w", err)
+	}
+	if err := os.Rename(standin+partial, standin); err != nil {
+		return err
 	}
 	if os.Getenv(EnvPackages) != "" {
 		return nil
 	}
 	for _, version := range []string{Release, NextRelease} {
-		dist := filepath.Join(dir, version)
 		// A sequence of make calls, because both go through the same Go build cache.
-		pkg := exec.CommandContext(ctx, "make", "-s", "packages",
-			"VERSION="+version, "ARCHES="+runtime.GOARCH, "DIST="+dist)
-		if err := run(pkg, root); err != nil {
+		if err := pack(ctx, root, version, filepath.Join(dir, version)); err != nil {
 			return fmt.Errorf("build kured's packages: %w", err)
 		}
 	}
 	fmt.Fprintf(out, "e2e: built in %s\n", time.Since(start).Round(time.Second))
 	return nil
+}
+
+// partial is the suffix of what is being made. Another run may be using the finished files, so they are
+// replaced in one step.
+const partial = ".partial"
+
+func pack(ctx context.Context, root, version, dist string) error {
+	if err := errors.Join(os.RemoveAll(dist+partial), os.MkdirAll(dist, 0o755)); err != nil {
+		return err
+	}
+	if err := run(exec.CommandContext(ctx, "make", "-s", "packages",
+		"VERSION="+version, "ARCHES="+runtime.GOARCH, "DIST="+dist+partial), root); err != nil {
+		return err
+	}
+	packages, err := filepath.Glob(filepath.Join(dist+partial, "kured_*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range packages {
+		if err := os.Rename(file, filepath.Join(dist, filepath.Base(file))); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dist + partial)
+}
+
+// lockDir waits until no other process builds in a directory.
+func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = nodes.Poll(ctx, 200*time.Millisecond, func() (bool, error) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() { _ = file.Close() }, nil
 }
 
 // The versions that Build packages: the second is the same program, to upgrade to.
