@@ -42,6 +42,7 @@ func run() int {
 	defer stop()
 	s := newScreen(os.Stdout)
 	err := show(ctx, s)
+	s.keep()
 	switch {
 	case ctx.Err() != nil:
 		s.say("", "demo: interrupted; everything that it had started is gone")
