@@ -49,7 +49,6 @@ func newHouse(cfg config.Config, env func(string) string) (*house, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start logging: %w", err)
 	}
-	kube.RouteKlog(log)
 	boot, err := bootID(env)
 	if err != nil {
 		return nil, err

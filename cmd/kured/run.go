@@ -11,6 +11,7 @@ import (
 
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/telemetry"
@@ -30,6 +31,7 @@ func newRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			kube.RouteKlog(h.log)
 			return h.run(cmd.Context())
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 // start runs the daemon in this process, with nothing of this machine in
 // reach, and returns where it tells systemd its state.
-func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir string, told <-chan string, ended <-chan error) {
+func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir string, heard *told, ended <-chan error) {
 	t.Helper()
 	dir = t.TempDir()
 	cfg := config.Default()
@@ -44,7 +45,7 @@ func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	states := make(chan string, 1000)
+	heard = newTold()
 	go func() {
 		buffer := make([]byte, 4096)
 		for {
@@ -52,7 +53,7 @@ func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir strin
 			if err != nil {
 				return
 			}
-			states <- string(buffer[:n])
+			heard.add(string(buffer[:n]))
 		}
 	}()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -68,20 +69,43 @@ func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir strin
 			t.Error(err)
 		}
 	})
-	return dir, states, done
+	return dir, heard, done
 }
 
-// await returns the first state told to systemd that has the given part.
-func await(t *testing.T, told <-chan string, part string) string {
+// told is what the daemon has told systemd so far.
+type told struct {
+	mu      sync.Mutex
+	states  []string
+	changed chan struct{} // closed at the next state
+}
+
+func newTold() *told { return &told{changed: make(chan struct{})} }
+
+func (s *told) add(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.states = append(s.states, state)
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// await returns the first state that has the given part, now or later.
+func await(t *testing.T, s *told, part string) string {
 	t.Helper()
+	limit := time.After(time.Minute)
 	for {
-		select {
-		case state := <-told:
+		s.mu.Lock()
+		states, changed := s.states, s.changed
+		s.mu.Unlock()
+		for _, state := range states {
 			if strings.Contains(state, part) {
 				return state
 			}
-		case <-time.After(time.Minute):
-			t.Fatalf("systemd was never told %q", part)
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("systemd was told %q and never %q", states, part)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -33,6 +34,7 @@ when it could not finish in time; systemd then starts it again.`,
 			if err != nil {
 				return err
 			}
+			kube.RouteKlog(h.log)
 			mode := cycle.Return
 			if abandon {
 				mode = cycle.Abandon

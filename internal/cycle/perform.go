@@ -146,7 +146,7 @@ func unlessDemand(err error) error {
 	return err
 }
 
-// waitForGates waits until a gate or the demand changes, or patience ends.
+// waitForGates waits until the verdict or the demand changes, or patience ends.
 func (r *Runner) waitForGates(ctx context.Context) error {
 	if r.seen.Entry == NoEntry {
 		r.shared = r.seen.Gates.Reason != status.Inhibited // a window opens for many, a package manager ends for one
@@ -155,6 +155,7 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 	if r.seen.Entry == ThisBootEntry {
 		patience = time.Until(r.waitTill)
 	}
+	closed := r.seen.Gates
 	return unlessDemand(r.during(ctx, func(ctx context.Context) error {
 		changed := r.Gates.Watch(ctx)
 		var ends <-chan time.Time
@@ -163,12 +164,20 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 			defer t.Stop()
 			ends = t.C
 		}
-		select {
-		case <-changed:
-		case <-ends:
-		case <-ctx.Done():
+		for {
+			select {
+			case <-changed:
+				check, cancel := context.WithTimeout(ctx, gateTimeout)
+				v := r.Gates.Check(check)
+				cancel()
+				if v == closed {
+					continue // nothing new, and the watch stays
+				}
+			case <-ends:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
 		}
-		return ctx.Err()
 	}, watching{demand: true}))
 }
 

@@ -86,6 +86,7 @@ func (s Set) Watch(ctx context.Context) <-chan struct{} {
 func (s Set) follow(ctx context.Context, w Watcher, signal func()) {
 	for ctx.Err() == nil {
 		if events, err := w.Watch(ctx); err == nil {
+			signal() // of what changed before the watch began
 			for range events {
 				signal()
 			}
