@@ -27,23 +27,24 @@ type machine struct {
 	name  string
 	store *locktest.Memory
 
-	mu       sync.Mutex
-	boot     int
-	reboots  int
-	self     node.State
-	wanted   bool
-	changed  chan struct{}
-	gates    gate.Verdict
-	drainFor time.Duration
-	drainEnd func() node.Result // how the drain ends; nil: drained
-	refuse   error              // of Reboot
-	noBus    bool
-	apiDown  bool
-	requests int
-	spent    int
-	lines    []string
-	statuses []status.Status
-	drains   int
+	mu        sync.Mutex
+	boot      int
+	reboots   int
+	self      node.State
+	wanted    bool
+	changed   chan struct{}
+	gates     gate.Verdict
+	drainFor  time.Duration
+	drainEnd  func() node.Result // how the drain ends; nil: drained
+	refuse    error              // of Reboot
+	noBus     bool
+	apiDown   bool
+	dialError error
+	requests  int
+	spent     int
+	lines     []string
+	statuses  []status.Status
+	drains    int
 
 	runner *Runner
 	stop   context.CancelFunc
@@ -220,8 +221,8 @@ func (m *machine) request(ctx context.Context) error {
 }
 
 func (m *machine) dial(ctx context.Context) (*Cluster, error) {
-	if err := m.request(ctx); err != nil {
-		return nil, err
+	if err := m.request(ctx); err != nil || m.dialError != nil {
+		return nil, errors.Join(err, m.dialError)
 	}
 	turn := &lock.Lock{Store: &line{m}, Pace: lock.DefaultPace(), Node: m.name, UID: m.self.UID, Boot: m.bootID(), Max: 1, Room: 8}
 	self := (*self)(m)

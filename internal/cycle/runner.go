@@ -164,6 +164,8 @@ func (r *Runner) Do(ctx context.Context) error {
 		switch {
 		case errors.As(err, &fatal) && fatal.Permanent():
 			return err
+		case r.Mode == Abandon && reasonOf(err) == status.NoCredential:
+			return err // kured is being removed, perhaps from a machine that never joined a cluster
 		case err != nil:
 			r.trouble(ctx, act, err)
 		case act.Do != Learn: // having looked is no success of what comes after

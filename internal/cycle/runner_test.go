@@ -412,6 +412,18 @@ func TestUnreadableEntryHoldsTheReturn(t *testing.T) {
 	})
 }
 
+// A package that is removed from a machine of no cluster waits for nothing.
+func TestAbandonWithoutACluster(t *testing.T) {
+	story(t, func(m *machine) {
+		m.dialError = &reasoned{status.NoCredential, errors.New("kubeconfig not found")}
+		begun := time.Now()
+		m.start(Abandon)
+		if <-m.done; m.err == nil || time.Since(begun) > 0 {
+			t.Errorf("ended after %s with %v", time.Since(begun), m.err)
+		}
+	})
+}
+
 // The API server is away at the start, while draining, and after boot.
 func TestOutages(t *testing.T) {
 	story(t, func(m *machine) {
