@@ -145,7 +145,7 @@ func (h *house) dial(ctx context.Context) (*cycle.Cluster, error) {
 	}
 	self := node.New(c.Client, c.NodeName, h.boot)
 	return &cycle.Cluster{
-		Node: c.NodeName, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self,
+		Node: c.NodeName, UID: c.UID, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self,
 		Close: func() {
 			c.CloseIdle()
 			debug.FreeOSMemory() // idle may last for weeks

@@ -153,25 +153,34 @@ func (r *Runner) reboot(ctx context.Context) error {
 	return nil
 }
 
-// awaitShutdown waits for the end of this boot. Only logind's word that the
-// shutdown is cancelled ends the wait; that it takes long is told.
+// awaitShutdown waits for the end of this boot. Only logind's word that no
+// shutdown is under way ends the wait; that it takes long is told.
 func (r *Runner) awaitShutdown(ctx context.Context) error {
-	overdue := time.AfterFunc(r.Settings.Overdue, func() {
-		r.Log.Error("the reboot was accepted and the machine is still up: lock and cordon are kept, a person is needed",
-			"phase", status.Rebooting, "reason", status.RebootOverdue, "after", r.Settings.Overdue)
-	})
-	defer overdue.Stop()
-	for ctx.Err() == nil {
-		err := r.during(ctx, r.Host.AwaitCancelled, watching{})
-		if err == nil {
+	overdue := time.Now().Add(r.Settings.Overdue)
+	for told := false; ctx.Err() == nil; {
+		waiting, cancel := ctx, context.CancelFunc(func() {})
+		if !told {
+			waiting, cancel = context.WithDeadline(ctx, overdue)
+		}
+		err := r.during(waiting, r.Host.AwaitCancelled, watching{})
+		cancel()
+		switch {
+		case err == nil:
 			r.seen.ShuttingDown = false
 			r.seen.Failure = &Failure{status.RebootCancelled, "logind prepares no shutdown any more"}
 			return nil
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return nil
+		case !told && !time.Now().Before(overdue):
+			told = true
+			detail := "the reboot was accepted and the machine is still up: lock and cordon are kept, a person is needed"
+			r.Log.Error(detail, "phase", status.Rebooting, "reason", status.RebootOverdue, "after", r.Settings.Overdue)
+			r.publish(func(s *status.Status) { s.Reason, s.Detail = status.RebootOverdue, detail })
+			continue
+		case !told:
+			// The bus goes early in a shutdown. If it was only restarted, logind's own word counts again.
+			r.publish(func(s *status.Status) { s.Reason, s.Detail = status.RebootUnknown, err.Error() })
 		}
-		// The bus goes early in a shutdown; if it was only restarted, logind's own word counts again.
 		if r.pause(ctx, 5*time.Second) != nil {
 			return nil
 		}

@@ -224,9 +224,10 @@ func (m *machine) dial(ctx context.Context) (*Cluster, error) {
 	if err := m.request(ctx); err != nil || m.dialError != nil {
 		return nil, errors.Join(err, m.dialError)
 	}
-	turn := &lock.Lock{Store: &line{m}, Pace: lock.DefaultPace(), Node: m.name, UID: m.self.UID, Boot: m.bootID(), Max: 1, Room: 8}
+	uid := m.node().UID
+	turn := &lock.Lock{Store: &line{m}, Pace: lock.DefaultPace(), Node: m.name, UID: uid, Boot: m.bootID(), Max: 1, Room: 8}
 	self := (*self)(m)
-	return &Cluster{Node: m.name, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self, Close: func() {}}, nil
+	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self, Close: func() {}}, nil
 }
 
 // line is the way to the lock object; it is cut when the API is down.

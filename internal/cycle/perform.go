@@ -123,6 +123,14 @@ func (r *Runner) learn(ctx context.Context) error {
 		}
 		r.seen.ShuttingDown = going
 	}
+	if self.UID != r.cluster.UID {
+		r.disconnect() // what the lock is to write of us has changed
+		return &reasoned{status.NodeMissing, errors.New("the Node object was created anew, connecting anew")}
+	}
+	if r.seen.Entry == ThisBootEntry && own.Holder.UID != self.UID {
+		// To the others this entry is one of a node that is gone, so they may take the lock.
+		r.seen.Failure = &Failure{status.LockLost, "the Node object was created anew since the lock was taken"}
+	}
 	if r.seen.Entry != ThisBootEntry {
 		r.seen.Drained, r.seen.Failure = false, nil
 	}

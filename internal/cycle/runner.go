@@ -48,6 +48,7 @@ type Readiness interface {
 // there is something to do.
 type Cluster struct {
 	Node      string // our name
+	UID       string // of our Node object
 	Turn      Turn
 	Entries   Entries
 	Self      Node

@@ -331,6 +331,38 @@ func TestLockReleasedMidDrain(t *testing.T) {
 	})
 }
 
+// The Node object is deleted and registers again while we drain: to the others
+// our entry is one of a node that is gone. No reboot.
+func TestNodeCreatedAnewMidDrain(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.await("cordoned", func() bool { return m.node().Mark != "" })
+		m.set(func() { m.self = node.State{UID: "another"} })
+		m.awaitPhase(status.BackingOff)
+		m.back()
+		if m.rebooted() != 0 {
+			t.Error("rebooted with an entry that counts no more")
+		}
+		m.roll()
+	})
+}
+
+// A shutdown that was accepted and does not come is told, and nothing is given back.
+func TestRebootOverdue(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.awaitReboot()
+		m.await("told", func() bool { return m.status().Reason == status.RebootOverdue })
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if strings.Count(m.log(), string(status.RebootOverdue)) != 1 || m.node().Mark == "" || len(m.store.Data()) != 1 {
+			t.Errorf("%v %+v\n%s", m.store.Data(), m.node(), m.log())
+		}
+	})
+}
+
 // A daemon that waits for kured-uncordon.service is not deaf: a demand of the new boot is served when that
 // is done, not when the daemon would have looked anyway.
 func TestDemandRightAfterReturn(t *testing.T) {
