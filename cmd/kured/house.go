@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/cycle"
@@ -39,6 +41,20 @@ type house struct {
 	env  func(string) string
 	log  *slog.Logger
 	boot string
+}
+
+// openHouse is the house of a command, in the environment of the process.
+func openHouse(cmd *cobra.Command) (*house, error) {
+	cfg, err := loadConfig(cmd)
+	if err != nil {
+		return nil, err
+	}
+	h, err := newHouse(cfg, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	kube.RouteKlog(h.log) // client-go logs into a package-level logger
+	return h, nil
 }
 
 func newHouse(cfg config.Config, env func(string) string) (*house, error) {

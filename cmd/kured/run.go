@@ -11,7 +11,6 @@ import (
 
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/cycle"
-	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/telemetry"
@@ -23,15 +22,10 @@ func newRun() *cobra.Command {
 		Short: "Watch the sentinel and reboot in turn (the daemon, started by systemd)",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(cmd)
+			h, err := openHouse(cmd)
 			if err != nil {
 				return err
 			}
-			h, err := newHouse(cfg, os.Getenv)
-			if err != nil {
-				return err
-			}
-			kube.RouteKlog(h.log)
 			return h.run(cmd.Context())
 		},
 	}

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/cycle"
-	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -26,15 +24,10 @@ was no reboot of kured's, and undoes only kured's own cordon. It exits with 75
 when it could not finish in time; systemd then starts it again.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(cmd)
+			h, err := openHouse(cmd)
 			if err != nil {
 				return err
 			}
-			h, err := newHouse(cfg, os.Getenv)
-			if err != nil {
-				return err
-			}
-			kube.RouteKlog(h.log)
 			mode := cycle.Return
 			if abandon {
 				mode = cycle.Abandon
