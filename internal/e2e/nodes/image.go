@@ -74,12 +74,17 @@ func (i Image) packages() []string {
 // Dir is where the image lies or will lie: in the user's cache directory, under a name that changes with the
 // recipe.
 func (i Image) Dir() (string, error) {
+	recipe := sha256.Sum256([]byte(strings.Join(append(append(i.packages(), excluded...), cleanUp), "\n")))
+	return filepath.Join(cacheDir(), fmt.Sprintf("%s-%x", i, recipe[:6])), nil
+}
+
+// cacheDir is where images are kept, and where runs find each other.
+func cacheDir() string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = "/var/cache" // neither XDG_CACHE_HOME nor HOME, as in a bare service
 	}
-	recipe := sha256.Sum256([]byte(strings.Join(append(append(i.packages(), excluded...), cleanUp), "\n")))
-	return filepath.Join(cache, "kured-e2e", fmt.Sprintf("%s-%x", i, recipe[:6])), nil
+	return filepath.Join(cache, "kured-e2e")
 }
 
 // EnsureImages builds the images that are not in the cache yet, two at a time, and tells on out what it does.

@@ -82,6 +82,11 @@ func guard(prepare func(context.Context) error) (int, error) {
 			return 0, fmt.Errorf("prepare: %w", err)
 		}
 	}
+	free, err := takeSlot(ctx, os.Stderr)
+	if err != nil {
+		return 0, fmt.Errorf("wait for other runs: %w", err)
+	}
+	defer free()
 	cgroup, err := newRunCgroup()
 	if err != nil {
 		return 0, err
