@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -86,6 +87,13 @@ func (cp *ControlPlane) identify() error {
 	}
 	if cp.client, err = kubernetes.NewForConfig(cp.AdminConfig()); err != nil {
 		return fmt.Errorf("client of the administrator: %w", err)
+	}
+	stranger, err := cp.Issue(Subject{User: "stranger"})
+	if err != nil {
+		return err
+	}
+	if cp.stranger, err = kubernetes.NewForConfig(stranger.Config()); err != nil {
+		return fmt.Errorf("client of a user without rights: %w", err)
 	}
 	return nil
 }
@@ -174,7 +182,8 @@ func (cp *ControlPlane) apiServerArgs() []string {
 }
 
 // apiServerReady also waits for what the API server creates by itself shortly
-// after it says that it is ready.
+// before or after it says that it is ready: its namespaces, and the roles that
+// let every user ask who he is, which the authorizer learns from a watch.
 func (cp *ControlPlane) apiServerReady(ctx context.Context) error {
 	if _, err := cp.client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx); err != nil {
 		return err
@@ -184,7 +193,8 @@ func (cp *ControlPlane) apiServerReady(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	_, err := cp.stranger.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	return err
 }
 
 func (cp *ControlPlane) controllerManagerArgs() []string {

@@ -81,7 +81,8 @@ type ControlPlane struct {
 	port      int
 	ca        *authority
 	admin     Credential
-	client    kubernetes.Interface
+	client    kubernetes.Interface // of the administrator
+	stranger  kubernetes.Interface // of a user in no group
 
 	mu        sync.Mutex // guards processes and stopped
 	processes map[string]*process
