@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -60,7 +59,7 @@ func openHouse(cmd *cobra.Command) (*house, error) {
 func newHouse(cfg config.Config, env func(string) string) (*house, error) {
 	log, err := telemetry.NewLogger(telemetry.LogOptions{
 		Writer: os.Stderr, Level: cfg.Log.Level, Format: cfg.Log.Format,
-		JournalStream: env("JOURNAL_STREAM"), JournalSocket: telemetry.JournalSocket, Unit: env("KURED_UNIT"),
+		Journal: telemetry.SystemJournal(), Unit: env("KURED_UNIT"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start logging: %w", err)
@@ -164,7 +163,9 @@ func (h *house) dial(ctx context.Context) (*cycle.Cluster, error) {
 		Node: c.NodeName, UID: c.UID, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self,
 		Close: func() {
 			c.CloseIdle()
-			debug.FreeOSMemory() // idle may last for weeks
+			if err := rest(); err != nil {
+				h.log.Debug(err.Error())
+			}
 		},
 	}, nil
 }

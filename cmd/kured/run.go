@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/control"
@@ -39,11 +39,11 @@ func (h *house) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	interval, err := telemetry.WatchdogInterval(h.env("WATCHDOG_USEC"), h.env("WATCHDOG_PID"), os.Getpid())
+	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		return err
+		return fmt.Errorf("watchdog: %w", err)
 	}
-	notifier := telemetry.NewNotifier(h.env("NOTIFY_SOCKET"))
+	notifier := telemetry.Notifier(daemon.SdNotify)
 	board := &board{notifier: notifier, now: status.Status{Version: version, Boot: h.boot, Phase: status.Starting}}
 	runner := h.runner(cycle.Run, watcher, board.publish)
 	server, err := control.Listen(h.socket(), board.status)
@@ -96,7 +96,7 @@ func (h *house) run(ctx context.Context) error {
 
 // board shows the newest status to systemd and to the control socket.
 type board struct {
-	notifier *telemetry.Notifier
+	notifier telemetry.Notifier
 
 	mu   sync.Mutex
 	now  status.Status

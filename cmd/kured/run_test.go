@@ -34,8 +34,9 @@ func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir strin
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "notify"))
+	t.Setenv("WATCHDOG_USEC", "")
 	env := map[string]string{
-		"NOTIFY_SOCKET":           filepath.Join(dir, "notify"),
 		"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=" + filepath.Join(dir, "no-bus"),
 		"RUNTIME_DIRECTORY":       dir,
 		"STATE_DIRECTORY":         dir,

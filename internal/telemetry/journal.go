@@ -2,38 +2,42 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// field is one attribute in the form of the journal; several values are as
-// many fields of one name.
-type field struct {
-	name   string
-	values []string
-}
+// sendLimit bounds how long a full or hung journald can hold up a line, because
+// journal.Send has no limit. The line then goes to the writer too.
+const sendLimit = time.Second
+
+var errBusy = errors.New("journald takes no entries")
 
 // journalHandler is a slog.Handler that writes journal entries.
 type journalHandler struct {
-	socket *journalSocket
-	text   slog.Handler // for entries that journald does not take
+	send   func(message string, priority journal.Priority, vars map[string]string) error
+	turn   chan struct{} // full while an entry is under way: at most one is stuck
+	text   slog.Handler  // for entries that journald does not take
 	level  slog.Level
-	prefix string  // of the open groups: "DRAIN_"
-	with   []field // of With
+	prefix string            // of the open groups: "DRAIN_"
+	with   map[string]string // of every entry and of With
 }
 
-func newJournalHandler(socket *journalSocket, text slog.Handler, level slog.Level, unit string) *journalHandler {
-	h := &journalHandler{socket: socket, text: text, level: level}
-	if unit != "" {
+func newJournalHandler(o LogOptions, level slog.Level, text slog.Handler) *journalHandler {
+	with := map[string]string{"SYSLOG_IDENTIFIER": "kured"}
+	if o.Unit != "" {
 		// journald finds out by itself, but not of a process that has ended by the time that it reads the line.
 		// journalctl -u looks at this field too, if root wrote it.
-		h.with = []field{{"OBJECT_SYSTEMD_UNIT", []string{unit}}}
+		with["OBJECT_SYSTEMD_UNIT"] = o.Unit
 	}
-	return h
+	return &journalHandler{send: o.Journal.Send, turn: make(chan struct{}, 1), text: text, level: level, with: with}
 }
 
 // Enabled implements slog.Handler.
@@ -53,9 +57,9 @@ func (h *journalHandler) WithGroup(name string) slog.Handler {
 // WithAttrs implements slog.Handler.
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h
-	c.with = slices.Clip(h.with)
+	c.with = maps.Clone(h.with)
 	for _, a := range attrs {
-		c.with = appendFields(c.with, h.prefix, a)
+		addField(c.with, h.prefix, a)
 	}
 	c.text = h.text.WithAttrs(attrs)
 	return &c
@@ -63,55 +67,74 @@ func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // Handle implements slog.Handler.
 func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
-	fields := slices.Clip(h.with)
+	fields := maps.Clone(h.with)
 	var s sentence
 	r.Attrs(func(a slog.Attr) bool {
-		fields = appendFields(fields, h.prefix, a)
+		addField(fields, h.prefix, a)
 		s.add("", a)
 		return true
 	})
-	fields = append(fields,
-		field{"MESSAGE", []string{s.text(r.Message)}},
-		field{"PRIORITY", []string{strconv.Itoa(priority(r.Level))}},
-		field{"SYSLOG_IDENTIFIER", []string{"kured"}})
-	if err := h.socket.send(encode(fields)); err != nil {
+	if h.deliver(s.text(r.Message), priority(r.Level), fields) != nil {
 		return h.text.Handle(ctx, r)
 	}
 	return nil
 }
 
-// priority is the syslog priority of a level.
-func priority(level slog.Level) int {
-	switch {
-	case level < slog.LevelInfo:
-		return 7 // debug
-	case level < slog.LevelInfo+2:
-		return 6 // info
-	case level < slog.LevelWarn:
-		return 5 // notice
-	case level < slog.LevelError:
-		return 4 // warning
-	case level < slog.LevelError+4:
-		return 3 // error
-	default:
-		return 2 // critical
+// deliver sends an entry, and waits for sendLimit at most. An entry that was
+// given up may still arrive.
+func (h *journalHandler) deliver(message string, p journal.Priority, fields map[string]string) error {
+	limit := time.NewTimer(sendLimit)
+	defer limit.Stop()
+	select {
+	case h.turn <- struct{}{}:
+	case <-limit.C:
+		return errBusy
+	}
+	sent := make(chan error, 1)
+	go func() {
+		sent <- h.send(message, p, fields)
+		<-h.turn
+	}()
+	select {
+	case err := <-sent:
+		return err
+	case <-limit.C:
+		return errBusy
 	}
 }
 
-// appendFields adds the fields of an attribute below a prefix.
-func appendFields(fields []field, prefix string, a slog.Attr) []field {
+// priority is the syslog priority of a level.
+func priority(level slog.Level) journal.Priority {
+	switch {
+	case level < slog.LevelInfo:
+		return journal.PriDebug
+	case level < slog.LevelInfo+2:
+		return journal.PriInfo
+	case level < slog.LevelWarn:
+		return journal.PriNotice
+	case level < slog.LevelError:
+		return journal.PriWarning
+	case level < slog.LevelError+4:
+		return journal.PriErr
+	default:
+		return journal.PriCrit
+	}
+}
+
+// addField adds an attribute below a prefix; a later one replaces an earlier one.
+func addField(fields map[string]string, prefix string, a slog.Attr) {
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
 		if a.Key != "" {
 			prefix += fieldName(a.Key) + "_"
 		}
 		for _, member := range v.Group() {
-			fields = appendFields(fields, prefix, member)
+			addField(fields, prefix, member)
 		}
-		return fields
+		return
 	}
-	if a.Key == "" && v.Equal(slog.Value{}) {
-		return fields
+	if list, ok := v.Any().([]string); ok && len(list) == 0 || a.Key == "" && v.Equal(slog.Value{}) {
+		return
 	}
 	name := "KURED_" + prefix + fieldName(a.Key)
 	switch {
@@ -123,13 +146,7 @@ func appendFields(fields []field, prefix string, a slog.Attr) []field {
 	if len(name) > 64 {
 		name = name[:64] // journald refuses longer ones
 	}
-	if list, ok := v.Any().([]string); ok {
-		if len(list) == 0 {
-			return fields
-		}
-		return append(fields, field{name, list})
-	}
-	return append(fields, field{name, []string{show(v)}})
+	fields[name] = show(v)
 }
 
 // fieldName is a key in the letters that journald accepts.

@@ -3,32 +3,41 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"syscall"
+
+	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// JournalSocket is where journald listens (systemd-journald.service(8)).
-const JournalSocket = "/run/systemd/journal/socket"
+// Journal is how to reach journald: SystemJournal, or another one in tests.
+type Journal struct {
+	Enabled  func() bool          // journald can be reached
+	IsStderr func() (bool, error) // standard error is connected to it
+	Send     func(message string, priority journal.Priority, vars map[string]string) error
+}
+
+// SystemJournal is the journal of this machine.
+func SystemJournal() Journal {
+	return Journal{journal.Enabled, journal.StderrIsJournalStream, journal.Send}
+}
 
 // LogOptions says what to log and where to.
 type LogOptions struct {
-	Writer        io.Writer // for text and JSON, and for what the journal does not take; standard error
-	Level         string    // "debug", "info", "warn" or "error"
-	Format        string    // "auto", "journal", "text" or "json"
-	JournalStream string    // the value of $JOURNAL_STREAM
-	JournalSocket string    // JournalSocket; another one in tests
-	Unit          string    // the systemd unit that this process belongs to, if known
+	Writer  io.Writer // for text and JSON, and for what the journal does not take; standard error
+	Level   string    // "debug", "info", "warn" or "error"
+	Format  string    // "auto", "journal", "text" or "json"
+	Journal Journal   // for "auto" and "journal"
+	Unit    string    // the systemd unit that this process belongs to, if known
 }
 
-// NewLogger makes the logger of the process. "auto" is the journal if Writer is
-// connected to it, as systemd does for its services, and text otherwise.
-// "journal" fails if journald cannot be reached.
+// NewLogger makes the logger of the process. "auto" is the journal if
+// standard error is connected to it, as systemd does for its services, and text
+// otherwise. "journal" fails if journald cannot be reached.
 //
 // In the journal each attribute is a field: key pod becomes KURED_POD, in group
-// drain KURED_DRAIN_POD; a []string becomes one field for each item. message_id
+// drain KURED_DRAIN_POD; the items of a []string are joined with ", ". message_id
 // becomes MESSAGE_ID, err becomes KURED_ERROR. MESSAGE can be read alone: it has
 // the record's message and error, and in brackets the attributes of the call,
 // without those that are the same for many lines: what With added, node, cycle
@@ -44,43 +53,23 @@ func NewLogger(o LogOptions) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log level %q is not known", o.Level)
 	}
 	options := &slog.HandlerOptions{Level: level}
+	text := slog.NewTextHandler(o.Writer, options)
 	switch o.Format {
 	case "text":
-		return slog.New(slog.NewTextHandler(o.Writer, options)), nil
+		return slog.New(text), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(o.Writer, options)), nil
 	case "journal":
-		socket, err := dialJournal(o.JournalSocket)
-		if err != nil {
-			return nil, err
+		if !o.Journal.Enabled() {
+			return nil, errors.New("journald cannot be reached")
 		}
-		return slog.New(newJournalHandler(socket, slog.NewTextHandler(o.Writer, options), level, o.Unit)), nil
 	case "auto":
-		text := slog.NewTextHandler(o.Writer, options)
-		if isStream(o.Writer, o.JournalStream) {
-			// Without journald's socket the lines still reach it as text.
-			if socket, err := dialJournal(o.JournalSocket); err == nil {
-				return slog.New(newJournalHandler(socket, text, level, o.Unit)), nil
-			}
+		// A damaged $JOURNAL_STREAM names no stream.
+		if is, err := o.Journal.IsStderr(); err != nil || !is {
+			return slog.New(text), nil
 		}
-		return slog.New(text), nil
 	default:
 		return nil, fmt.Errorf("log format %q is not known", o.Format)
 	}
-}
-
-// isStream reports whether w is the very file that $JOURNAL_STREAM names by
-// device and inode. The variable alone does not say it: it is inherited by
-// children whose output goes elsewhere (systemd.exec(5)).
-func isStream(w io.Writer, journalStream string) bool {
-	f, ok := w.(*os.File)
-	if !ok || journalStream == "" {
-		return false
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && fmt.Sprintf("%d:%d", stat.Dev, stat.Ino) == journalStream
+	return slog.New(newJournalHandler(o, level, text)), nil
 }

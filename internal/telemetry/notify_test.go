@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // manager receives what a service tells systemd.
@@ -51,7 +53,8 @@ func TestNotify(t *testing.T) {
 		"abstract": fmt.Sprintf("@kured-test-%d-%d", os.Getpid(), time.Now().UnixNano()),
 	} {
 		conn := manager(t, socket)
-		n := NewNotifier(socket)
+		t.Setenv("NOTIFY_SOCKET", socket)
+		n := Notifier(daemon.SdNotify)
 		for _, err := range []error{n.Ready(), n.Status("queued: place 2\nREADY=0"), n.Stopping()} {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -61,10 +64,12 @@ func TestNotify(t *testing.T) {
 			t.Errorf("%s: got %s", name, got)
 		}
 	}
-	if err := NewNotifier("").Ready(); err != nil {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := Notifier(daemon.SdNotify).Ready(); err != nil {
 		t.Errorf("without a socket: %v", err)
 	}
-	if err := NewNotifier(filepath.Join(t.TempDir(), "missing")).Ready(); err == nil || !strings.HasPrefix(err.Error(), "notify systemd: ") {
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "missing"))
+	if err := Notifier(daemon.SdNotify).Ready(); err == nil || !strings.HasPrefix(err.Error(), "notify systemd: ") {
 		t.Errorf("with a socket that is gone: %v", err)
 	}
 }
@@ -72,6 +77,7 @@ func TestNotify(t *testing.T) {
 // Signs of life come at every half of the interval, and only while alive.
 func TestWatchdog(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")
+	t.Setenv("NOTIFY_SOCKET", socket)
 	conn := manager(t, socket)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -80,7 +86,7 @@ func TestWatchdog(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			NewNotifier(socket).Watchdog(ctx, time.Minute, func(context.Context) error {
+			Notifier(daemon.SdNotify).Watchdog(ctx, time.Minute, func(context.Context) error {
 				asked.Add(1)
 				if stuck.Load() {
 					return errors.New("stuck")
@@ -108,32 +114,18 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
+// Without anybody to tell there are no ticks, without an interval not even a look.
 func TestWatchdogThatNobodyAskedFor(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	fail := func(context.Context) error { t.Error("asked"); return nil }
-	NewNotifier("").Watchdog(ctx, time.Minute, fail)
-	NewNotifier("/nonexistent").Watchdog(ctx, 0, fail)
-}
-
-func TestWatchdogInterval(t *testing.T) {
-	for _, c := range []struct {
-		usec, pid string
-		want      time.Duration
-		fails     bool
-	}{
-		{"", "", 0, false},
-		{"120000000", "", 2 * time.Minute, false},
-		{"120000000", "42", 2 * time.Minute, false},
-		{"120000000", "43", 0, false},
-		{"x", "", 0, true},
-		{"-1", "42", 0, true},
-		{"0", "", 0, true},
-		{"9223372036854775807", "", 0, true},
-	} {
-		got, err := WatchdogInterval(c.usec, c.pid, 42)
-		if got != c.want || (err != nil) != c.fails {
-			t.Errorf("%q for %q: %v, %v", c.usec, c.pid, got, err)
-		}
+	t.Setenv("NOTIFY_SOCKET", "")
+	for interval, want := range map[time.Duration]int{0: 0, -time.Microsecond: 0, time.Minute: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			asked := 0
+			Notifier(daemon.SdNotify).Watchdog(ctx, interval, func(context.Context) error { asked++; return nil })
+			if asked != want || ctx.Err() == nil {
+				t.Errorf("every %v: asked %d times, want %d; %v", interval, asked, want, ctx.Err())
+			}
+		})
 	}
 }
