@@ -43,11 +43,15 @@ func (s *story) awaitStatus(n *nodes.Node, what string, ok func(status.Status) b
 	var now status.Status
 	var failure error
 	err := nodes.Poll(ctx, 100*time.Millisecond, func() (bool, error) {
-		now, failure = s.says(ctx, n)
-		return failure == nil && ok(now), nil
+		answer, err := s.says(ctx, n)
+		if failure = err; err != nil {
+			return false, nil
+		}
+		now = answer
+		return ok(now), nil
 	})
 	if err != nil {
-		s.t.Fatalf("%v; kured status on %s: %s (%s), %v", err, n.Name, now.Line(), now.Reason, failure)
+		s.t.Fatalf("%v; kured status on %s was %q (%s) last, its last error: %v", err, n.Name, now.Line(), now.Reason, failure)
 	}
 	return now
 }
@@ -154,7 +158,7 @@ func spansOf(n *nodes.Node, all []cluster.Span) []cluster.Span {
 // that it does not disturb the next one.
 func (s *story) afterwards(what string, undo func(context.Context) error) {
 	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Minute)
 		defer cancel()
 		if err := undo(ctx); err != nil {
 			s.t.Errorf("%s: %v", what, err)
