@@ -147,7 +147,8 @@ func (o *ordeal) unit(n *nodes.Node, name, text string) {
 	_, err := n.Exec(o.ctx, "systemctl", "daemon-reload")
 	o.must(err)
 	o.afterwards("remove "+name, func(ctx context.Context) error {
-		_, err := n.Exec(ctx, "sh", "-c", "systemctl disable --quiet "+name+"; rm "+file+"; systemctl daemon-reload")
+		_, err := n.Exec(ctx, "sh", "-c", "systemctl disable --quiet "+name+"; systemctl reset-failed "+name+
+			"; rm "+file+"; systemctl daemon-reload")
 		return err
 	})
 }
