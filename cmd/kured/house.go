@@ -138,11 +138,17 @@ func (h *house) runner(mode cycle.Mode, demand cycle.Demand, publish func(status
 		},
 		Log:     h.log,
 		Publish: publish,
+		Rest: func() {
+			if err := rest(); err != nil {
+				h.log.Debug(err.Error())
+			}
+		},
 	}
 }
 
 // dial connects to the cluster and learns who we are in it.
 func (h *house) dial(ctx context.Context) (*cycle.Cluster, error) {
+	work()
 	c, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: h.cfg.Kubernetes.Kubeconfig,
 		NodeName:   h.cfg.Kubernetes.NodeName,
@@ -161,11 +167,6 @@ func (h *house) dial(ctx context.Context) (*cycle.Cluster, error) {
 	self := node.New(c.Client, c.NodeName, h.boot)
 	return &cycle.Cluster{
 		Node: c.NodeName, UID: c.UID, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self,
-		Close: func() {
-			c.CloseIdle()
-			if err := rest(); err != nil {
-				h.log.Debug(err.Error())
-			}
-		},
+		Close: c.CloseIdle,
 	}, nil
 }

@@ -5,17 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
+// The garbage collector, at work and at rest. At rest it runs only when the
+// heap comes near the limit, not every two minutes as the Go runtime would.
+const (
+	collectAtWork = 100      // percent of growth, Go's default
+	collectAtRest = -1       // never, but for the limit
+	memoryAtRest  = 10 << 20 // bytes; about 4 are in use
+)
+
+// work undoes what rest changed.
+func work() {
+	debug.SetMemoryLimit(math.MaxInt64)
+	debug.SetGCPercent(collectAtWork)
+}
+
 // rest gives memory back before a time with nothing to do, which may last for
 // weeks: the heap, and the pages of the program that only start-up or a cycle
 // needed. Those that are needed again come back from the page cache.
 func rest() error {
+	debug.SetMemoryLimit(memoryAtRest)
+	debug.SetGCPercent(collectAtRest)
+	runtime.GC() // what pools keep survives one collection
 	debug.FreeOSMemory()
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {

@@ -37,6 +37,7 @@ Anonymous:          4096 kB
 		t.Error("nonsense is no error")
 	}
 	// The test program itself goes on after it.
+	t.Cleanup(work)
 	if err := rest(); err != nil {
 		t.Error(err)
 	}

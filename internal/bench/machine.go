@@ -106,7 +106,7 @@ func (m *machine) command(args ...string) *exec.Cmd {
 // start starts the daemon, with the watchdog of the shipped unit.
 func (m *machine) start() error {
 	c := m.command("run", "--config", m.path("kured.toml"))
-	c.Env = append(c.Env, "NOTIFY_SOCKET="+m.path("notify"), "WATCHDOG_USEC=120000000")
+	c.Env = append(c.Env, "NOTIFY_SOCKET="+m.path("notify"), "WATCHDOG_USEC=300000000")
 	var err error
 	m.daemon, err = startProcess(c)
 	return err

@@ -143,6 +143,9 @@ func (r *Runner) rest(ctx context.Context) error {
 	known := r.seen.Known
 	r.disconnect()
 	r.seen.Known = known // until there is a demand: see observe
+	if r.Rest != nil {
+		r.Rest()
+	}
 	return unlessDemand(r.during(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, watching{demand: true}))
 }
 

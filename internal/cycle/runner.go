@@ -105,6 +105,7 @@ type Runner struct {
 	Settings Settings
 	Log      *slog.Logger
 	Publish  func(status.Status) // each change of the status; must not block
+	Rest     func()              // called when a time with nothing to do begins; nil: nothing
 
 	once  sync.Once
 	pings chan chan struct{}
@@ -268,9 +269,9 @@ func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 }
 
 func (r *Runner) disconnect() {
-	if r.cluster != nil {
-		r.cluster.Close()
+	if c := r.cluster; c != nil {
 		r.cluster = nil
+		c.Close()
 	}
 	r.seen.Known = false
 }
