@@ -75,11 +75,15 @@ func printStatus(w io.Writer, s status.Status, now time.Time) error {
 		}
 	}
 	if q := s.Queue; q != nil && len(q.Holders)+q.Waiting > 0 {
-		holders := "nobody"
+		line := "free"
 		if len(q.Holders) > 0 {
-			holders = strings.Join(q.Holders, ", ")
+			line = "held by " + strings.Join(q.Holders, ", ")
 		}
-		row("lock", "%s hold(s), %d allowed, place %d of %d in the queue", holders, q.Limit, q.Place, q.Waiting)
+		line += fmt.Sprintf("; %d allowed", q.Limit)
+		if q.Place > 0 {
+			line += fmt.Sprintf("; place %d of %d in the queue", q.Place, q.Waiting)
+		}
+		row("lock", "%s", line)
 	}
 	if d := s.Drain; d != nil {
 		row("drain", "%d of %d pods gone", d.Gone, d.Pods)

@@ -20,10 +20,11 @@ func (e *reasoned) Error() string         { return e.err.Error() }
 func (e *reasoned) Unwrap() error         { return e.err }
 func (e *reasoned) Reason() status.Reason { return e.reason }
 
-// reasonOf finds the word for an error of an effector. Everything that the
-// API server did not say itself counts as not reached.
+// reasonOf finds the word for an error of an effector. Everything that is not
+// the API server's own no counts as not reached, its troubles (5xx, 429) too.
 func reasonOf(err error) status.Reason {
 	var known interface{ Reason() status.Reason }
+	var answer apierrors.APIStatus
 	switch {
 	case errors.As(err, &known):
 		return known.Reason()
@@ -35,6 +36,8 @@ func reasonOf(err error) status.Reason {
 		return status.NodeMissing
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		return status.APIForbidden
+	case errors.As(err, &answer) && answer.Status().Code/100 == 4 && !apierrors.IsTooManyRequests(err):
+		return status.APIRefused
 	}
 	return status.APIUnreachable
 }

@@ -70,6 +70,7 @@ const (
 	// The API server and this node's identity.
 	APIUnreachable Reason = "api-unreachable"
 	APIForbidden   Reason = "api-forbidden"
+	APIRefused     Reason = "api-refused"
 	NodeMissing    Reason = "node-missing"
 	NoCredential   Reason = "no-credential"
 
@@ -96,7 +97,7 @@ func Reasons() []Reason {
 		SentinelGone, SentinelUnreadable,
 		Inhibited, LogindUnavailable, RebootBudget, BudgetUnreadable,
 		LockFull, BehindOthers, RoomFull, LockUnreadable, LockMissing, EntryForeign, LockLost,
-		APIUnreachable, APIForbidden, NodeMissing, NoCredential,
+		APIUnreachable, APIForbidden, APIRefused, NodeMissing, NoCredential,
 		DrainTimeout, DrainFailed,
 		RebootRefused, RebootUnconfirmed, RebootUnknown, RebootOverdue, RebootCancelled,
 		AwaitingReturn, NotReady, Abandoned,

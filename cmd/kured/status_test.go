@@ -1,0 +1,59 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kured-host/kured/internal/status"
+)
+
+func TestPrintStatus(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	next := now.Add(5 * time.Minute)
+	for _, c := range []struct {
+		name string
+		s    status.Status
+		want string
+	}{
+		{"idle", status.Status{Node: "node-a", Phase: status.Idle, Since: now.Add(-time.Hour)}, `
+node:     node-a
+phase:    idle, for 1h0m0s
+`},
+		{"starting", status.Status{Phase: status.Starting, Reason: status.NoCredential, Detail: "kubeconfig not found", Since: now, Next: &next}, `
+node:     (not known yet)
+phase:    starting, for 0s
+reason:   no-credential
+detail:   kubeconfig not found
+next:     2026-11-22T12:05:00Z (in 5m0s)
+`},
+		{"queued", status.Status{Node: "node-b", Phase: status.Queued, Reason: status.LockFull, Detail: "place 1 of 2; node-a holds", Since: now.Add(-90 * time.Second),
+			Demand: &status.Demand{Since: now.Add(-2 * time.Hour), Path: "/run/reboot-required", Reasons: []string{"libc6", "linux-image"}},
+			Queue:  &status.Queue{Holders: []string{"node-a"}, Limit: 1, Place: 1, Waiting: 2}}, `
+node:     node-b
+phase:    queued, for 1m30s
+reason:   lock-full
+detail:   place 1 of 2; node-a holds
+wanted:   for 2h0m0s, by /run/reboot-required
+because:  libc6, linux-image
+lock:     held by node-a; 1 allowed; place 1 of 2 in the queue
+`},
+		{"draining", status.Status{Node: "node-b", Phase: status.Draining, Since: now,
+			Drain: &status.Drain{Pods: 14, Gone: 12, Held: []string{"pod shop/web-7 held by PodDisruptionBudget shop/web"}}}, `
+node:     node-b
+phase:    draining, for 0s
+drain:    12 of 14 pods gone
+          pod shop/web-7 held by PodDisruptionBudget shop/web
+`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b strings.Builder
+			if err := printStatus(&b, c.s, now); err != nil {
+				t.Fatal(err)
+			}
+			if got := "\n" + b.String(); got != c.want {
+				t.Errorf("got:%s\nwant:%s", got, c.want)
+			}
+		})
+	}
+}
