@@ -230,7 +230,7 @@ func (a *acquisition) wait(ctx context.Context, turn Turn) error {
 	if turn.Move == Outside {
 		// Those outside do not watch; they look about once a minute.
 		a.unwatch()
-		after = max(after, a.Pace.Outside*3/4+rand.N(a.Pace.Outside/2))
+		after = a.Pace.Outside*3/4 + rand.N(a.Pace.Outside/2)
 	} else if err := a.watch(ctx); err != nil {
 		return err
 	}

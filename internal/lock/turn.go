@@ -46,7 +46,7 @@ func (m Move) String() string {
 // Turn is the answer to an asker.
 type Turn struct {
 	Move  Move
-	After time.Duration // with Wait and Outside: ask again then although nothing changed; 0: no need
+	After time.Duration // with Wait: ask again then although nothing changed; 0: no need
 
 	Reason status.Reason // why not Take
 	Detail string        // the same for people
@@ -100,7 +100,7 @@ func (s State) Ask(a Asker) Turn {
 	default:
 		t.Move = Outside
 	}
-	if free > 0 && t.Move != Join {
+	if free > 0 && t.Move == Wait {
 		t.After = overtake - a.FreeFor
 	}
 	t.Reason, t.Detail = s.explain(t, live, order, rank, free)
