@@ -104,7 +104,7 @@ func (r *resting) figures(ctx context.Context) ([]figure, error) {
 		return nil, r.err
 	}
 	out := []figure{
-		atMost(fmt.Sprintf("idle for %g minutes: API requests", r.period.Minutes()), 0, float64(r.requests), "%.0f"),
+		atMost(fmt.Sprintf("idle for %.3g minutes: API requests", r.period.Minutes()), 0, float64(r.requests), "%.0f"),
 		atMost("idle: open TCP connections, at most", 0, float64(r.connections), "%.0f"),
 		atMost("idle: wake-ups of its threads a minute", 6, r.switches, "%.1f"),
 		{name: "idle: moments a minute in which it does anything", measured: fmt.Sprintf("%.1f", r.moments), verdict: noBudget},
