@@ -178,10 +178,7 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 		for {
 			select {
 			case <-changed:
-				check, cancel := context.WithTimeout(ctx, gateTimeout)
-				v := r.Gates.Check(check)
-				cancel()
-				if v == closed {
+				if r.lookAtGates(ctx) == closed {
 					continue // nothing new, and the watch stays
 				}
 			case <-ends:
@@ -235,8 +232,6 @@ func (r *Runner) mayGoOn(ctx context.Context, w watching) bool {
 	if !w.gates {
 		return true
 	}
-	check, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	v := r.Gates.Check(check)
+	v := r.lookAtGates(ctx)
 	return v.Open || v.Passing && w.drain != nil
 }

@@ -218,11 +218,16 @@ func (r *Runner) observe(ctx context.Context) Observation {
 // gateTimeout bounds one look at all gates.
 const gateTimeout = 20 * time.Second
 
+// lookAtGates asks the gates once, in the time that they have.
+func (r *Runner) lookAtGates(ctx context.Context) gate.Verdict {
+	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
+	defer cancel()
+	return r.Gates.Check(ctx)
+}
+
 func (r *Runner) checkGates(ctx context.Context) (v gate.Verdict) {
 	err := r.during(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, gateTimeout)
-		defer cancel()
-		v = r.Gates.Check(ctx)
+		v = r.lookAtGates(ctx)
 		return nil
 	}, watching{})
 	if err != nil {
