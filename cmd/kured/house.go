@@ -162,7 +162,7 @@ func (h *house) dial(ctx context.Context) (*cycle.Cluster, error) {
 		Evidence: c,
 		Pace:     lock.DefaultPace(),
 		Node:     c.NodeName, UID: c.UID, Boot: h.boot,
-		Max: h.cfg.Lock.MaxConcurrent, Room: h.cfg.Lock.WaitingRoom, Priority: h.cfg.Lock.Priority,
+		Max: max(1, h.cfg.Lock.MaxConcurrent.IntValue()), Room: h.cfg.Lock.WaitingRoom, Priority: h.cfg.Lock.Priority,
 	}
 	self := node.New(c.Client, c.NodeName, h.boot)
 	return &cycle.Cluster{

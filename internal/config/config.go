@@ -10,6 +10,8 @@ package config
 import (
 	"fmt"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // DefaultPath is where the packages put the configuration.
@@ -41,12 +43,20 @@ type Sentinel struct {
 
 // Lock is the shared object that gives nodes their turn.
 type Lock struct {
-	Namespace     string `toml:"namespace"`
-	Name          string `toml:"name"`
-	MaxConcurrent int    `toml:"max_concurrent"` // nodes that may hold it together
-	WaitingRoom   int    `toml:"waiting_room"`   // nodes that may wait in it
-	Priority      int    `toml:"priority"`       // higher goes first
+	Namespace        string             `toml:"namespace"`
+	Name             string             `toml:"name"`
+	Policy           string             `toml:"policy"`            // ConfigMap in the same namespace; empty: none is read
+	NodeSelector     string             `toml:"node_selector"`     // labels of the pool's nodes; empty: every node
+	MaxConcurrent    intstr.IntOrString `toml:"max_concurrent"`    // nodes that may be down together: 1 or more, or "1%" to "100%" of the pool
+	CountUnavailable bool               `toml:"count_unavailable"` // nodes that are down or cordoned anyway use up the same number
+	MinReady         intstr.IntOrString `toml:"min_ready"`         // nodes that stay Ready: a number, "0%" to "100%" of the pool, or Quorum
+	TopologyKey      string             `toml:"topology_key"`      // label that names a node's zone; empty: zones do not matter
+	WaitingRoom      int                `toml:"waiting_room"`      // nodes that may wait in it
+	Priority         int                `toml:"priority"`          // higher goes first
 }
+
+// Quorum as the value of lock.min_ready is more than half of the pool.
+const Quorum = "quorum"
 
 // Drain says how pods leave the node.
 type Drain struct {
@@ -86,10 +96,12 @@ func Default() Config {
 			Settle: Duration(time.Second),
 		},
 		Lock: Lock{
-			Namespace:     "kube-system",
-			Name:          "kured-lock",
-			MaxConcurrent: 1,
-			WaitingRoom:   8,
+			Namespace:        "kube-system",
+			Name:             "kured-lock",
+			Policy:           "kured-policy",
+			MaxConcurrent:    intstr.FromInt32(1),
+			CountUnavailable: true,
+			WaitingRoom:      8,
 		},
 		Drain: Drain{
 			Timeout:     Duration(30 * time.Minute),

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 const shipped = "../../packaging/kured.toml"
@@ -65,8 +67,13 @@ settle = "0s"
 [lock]
 namespace = "ops"
 name = "pool.a"
-max_concurrent = 2
-"waiting_room" = 64
+policy = "limits"
+node_selector = "pool in (a, b),!spare"
+max_concurrent = "10%"
+count_unavailable = false
+min_ready = "quorum"
+topology_key = "topology.kubernetes.io/zone"
+"waiting_room" = 16
 priority = -3
 [drain]
 timeout = "1h30m"
@@ -87,11 +94,15 @@ format = "json"
 	want := Config{
 		Kubernetes: Kubernetes{"/etc/kubernetes/kubelet.conf", "node-a"},
 		Sentinel:   Sentinel{[]string{"/run/a", "/run/b"}, 0},
-		Lock:       Lock{"ops", "pool.a", 2, 64, -3},
-		Drain:      Drain{Duration(90 * time.Minute), 0},
-		Reboot:     Reboot{1, Duration(time.Minute)},
-		Retry:      Retry{Duration(2 * time.Hour), Duration(2 * time.Hour)},
-		Log:        Log{"debug", "json"},
+		Lock: Lock{
+			Namespace: "ops", Name: "pool.a", Policy: "limits", NodeSelector: "pool in (a, b),!spare",
+			MaxConcurrent: intstr.FromString("10%"), MinReady: intstr.FromString("quorum"),
+			TopologyKey: "topology.kubernetes.io/zone", WaitingRoom: 16, Priority: -3,
+		},
+		Drain:  Drain{Duration(90 * time.Minute), 0},
+		Reboot: Reboot{1, Duration(time.Minute)},
+		Retry:  Retry{Duration(2 * time.Hour), Duration(2 * time.Hour)},
+		Log:    Log{"debug", "json"},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)
@@ -113,12 +124,13 @@ func TestProblems(t *testing.T) {
 		"quoted dot":             {"\n\"lock.name\" = 1", `kured.toml:2: "lock.name": unknown, expected one of the tables kubernetes, sentinel, lock, drain, reboot, retry, log`},
 		"inline":                 {"\nlock = { name = \"a\", nmae = \"b\" }", `kured.toml:2: lock.nmae: unknown, did you mean "name"?`},
 		"deep":                   {"[lock.name.more]\nx = 1", `kured.toml:1: lock.name: is a table, expected text in quotes`},
-		"deep unknown":           {"[lock]\n[lock.extra]\nx = 1", `kured.toml:2: lock.extra: unknown, the keys of [lock] are namespace, name, max_concurrent, waiting_room, priority`},
+		"deep unknown":           {"[lock]\n[lock.extra]\nx = 1", `kured.toml:2: lock.extra: unknown, the keys of [lock] are namespace, name, policy, node_selector, max_concurrent, count_unavailable, min_ready, topology_key, waiting_room, priority`},
 		"after text over lines":  {"[lock]\nname = \"\"\"\n\nBad\"\"\"\nnamme = 1", "kured.toml:2: lock.name: \"\\nBad\" is not a name that Kubernetes accepts: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character\nkured.toml:5: lock.namme: unknown, did you mean \"name\"?"},
 		"line ends of Windows":   {"[lock]\r\n\r\nnamme = 1\r\n", `kured.toml:3: lock.namme: unknown, did you mean "name"?`},
 		"list of tables":         {"[[lock]]\nname = \"a\"\n[[lock]]\n", `kured.toml:3: lock: is a list of tables, expected one table: [lock]`},
 		"table expected":         {"lock = 3", `kured.toml:1: lock: is a whole number, expected one table: [lock]`},
-		"number as text":         {"[lock]\nmax_concurrent = \"2\"", `kured.toml:2: lock.max_concurrent: "2" is text, expected a whole number`},
+		"number as text":         {"[lock]\nwaiting_room = \"2\"", `kured.toml:2: lock.waiting_room: "2" is text, expected a whole number`},
+		"boolean as text":        {"[lock]\ncount_unavailable = \"no\"", `kured.toml:2: lock.count_unavailable: "no" is text, expected true or false`},
 		"text as number":         {"[lock]\nname = 2.5", `kured.toml:2: lock.name: 2.5 is a decimal number, expected text in quotes`},
 		"duration as number":     {"[drain]\ntimeout = 30", `kured.toml:2: drain.timeout: 30 is a whole number, expected a duration in quotes such as "90s" or "30m"`},
 		"duration without unit":  {"[drain]\ntimeout = \"30\"", `kured.toml:2: drain.timeout: "30" is not a duration such as "90s", "30m" or "1h30m"`},
@@ -129,8 +141,24 @@ func TestProblems(t *testing.T) {
 		"relative kubeconfig":    {"[kubernetes]\nkubeconfig = \"kubelet.conf\"", `kured.toml:2: kubernetes.kubeconfig: "kubelet.conf" is not an absolute path of a file (or empty to search the kubelet's places)`},
 		"settle":                 {"[sentinel]\nsettle = \"61s\"", `kured.toml:2: sentinel.settle: "1m1s" is out of range, expected "0s" to "1m"`},
 		"settle negative":        {"[sentinel]\nsettle = \"-1ns\"", `kured.toml:2: sentinel.settle: "-1ns" is out of range, expected "0s" to "1m"`},
-		"concurrency":            {"[lock]\nmax_concurrent = 0", `kured.toml:2: lock.max_concurrent: 0 is too small, expected 1 or more`},
-		"waiting room":           {"[lock]\nwaiting_room = 65", `kured.toml:2: lock.waiting_room: 65 is out of range, expected 1 to 64`},
+		"concurrency":            {"[lock]\nmax_concurrent = 0", `kured.toml:2: lock.max_concurrent: 0 is out of range, expected 1 to 9999, or "1%" to "100%"`},
+		"concurrency beyond":     {"[lock]\nmax_concurrent = 10000", `kured.toml:2: lock.max_concurrent: 10000 is out of range, expected 1 to 9999, or "1%" to "100%"`},
+		"concurrency far beyond": {"[lock]\nmax_concurrent = 4294967297", `kured.toml:2: lock.max_concurrent: 4294967297 is too large`},
+		"concurrency in quotes":  {"[lock]\nmax_concurrent = \"2\"", `kured.toml:2: lock.max_concurrent: "2" is not known, expected a number without quotes: 1 to 9999, or "1%" to "100%"`},
+		"concurrency of a part":  {"[lock]\nmax_concurrent = 0.1", `kured.toml:2: lock.max_concurrent: 0.1 is a decimal number, expected a whole number, or text in quotes such as "10%"`},
+		"no percent":             {"[lock]\nmax_concurrent = \"0%\"", `kured.toml:2: lock.max_concurrent: "0%" is out of range, expected 1 to 9999, or "1%" to "100%"`},
+		"percent beyond":         {"[lock]\nmax_concurrent = \"101%\"", `kured.toml:2: lock.max_concurrent: "101%" is not known, expected 1 to 9999, or "1%" to "100%"`},
+		"percent with a sign":    {"[lock]\nmax_concurrent = \"+5%\"", `kured.toml:2: lock.max_concurrent: "+5%" is not known, expected 1 to 9999, or "1%" to "100%"`},
+		"no quorum here":         {"[lock]\nmax_concurrent = \"quorum\"", `kured.toml:2: lock.max_concurrent: "quorum" is not known, expected 1 to 9999, or "1%" to "100%"`},
+		"ready":                  {"[lock]\nmin_ready = -1", `kured.toml:2: lock.min_ready: -1 is out of range, expected 0 to 9999, or "0%" to "100%", or "quorum"`},
+		"ready by a word":        {"[lock]\nmin_ready = \"half\"", `kured.toml:2: lock.min_ready: "half" is not known, expected 0 to 9999, or "0%" to "100%", or "quorum"`},
+		"topology":               {"[lock]\ntopology_key = \"a/b/c\"", `kured.toml:2: lock.topology_key: "a/b/c" is not a name that Kubernetes accepts: a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character`},
+		"selector":               {"[lock]\nnode_selector = \"pool=(a)\"", `kured.toml:2: lock.node_selector: "pool=(a)" is not a label selector: found '(', expected: identifier`},
+		"policy":                 {"[lock]\npolicy = \"Kured\"", `kured.toml:2: lock.policy: "Kured" is not a name that Kubernetes accepts: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character`},
+		"policy in the lock":     {"[lock]\nname = \"a\"\npolicy = \"a\"", `kured.toml:3: lock.policy: "a" is the lock itself, expected another ConfigMap`},
+		"policy by default":      {"[lock]\nname = \"kured-policy\"", `kured.toml:2: lock.policy: "kured-policy" is the lock itself, expected another ConfigMap`},
+		"waiting room":           {"[lock]\nwaiting_room = 17", `kured.toml:2: lock.waiting_room: 17 is out of range, expected 1 to 16`},
+		"priority":               {"[lock]\npriority = -10000", `kured.toml:2: lock.priority: -10000 is out of range, expected -9999 to 9999`},
 		"no timeout":             {"[drain]\ntimeout = \"0s\"", `kured.toml:2: drain.timeout: "0s" is too short, expected "1s" or more`},
 		"part of a second":       {"[drain]\ngrace_period = \"1500ms\"", `kured.toml:2: drain.grace_period: "1.5s" is not in whole seconds`},
 		"no reboot":              {"[reboot]\nmax_per_day = 0", `kured.toml:2: reboot.max_per_day: 0 is too small, expected 1 or more`},
@@ -147,7 +175,7 @@ func TestProblems(t *testing.T) {
 		"long key":               {"\nx" + strings.Repeat(".x", 2048) + " = 1", "kured.toml:2: line of more than 4096 bytes"},
 		"several at once": {
 			"[lock]\nmax_concurrent = 0\nnaem = \"a\"\nwaiting_room = true\n[log]\nlevel = \"loud\"\n",
-			"kured.toml:2: lock.max_concurrent: 0 is too small, expected 1 or more\n" +
+			"kured.toml:2: lock.max_concurrent: 0 is out of range, expected 1 to 9999, or \"1%\" to \"100%\"\n" +
 				"kured.toml:3: lock.naem: unknown, did you mean \"name\"?\n" +
 				"kured.toml:4: lock.waiting_room: true is a boolean, expected a whole number\n" +
 				"kured.toml:6: log.level: \"loud\" is not known, expected \"debug\", \"info\", \"warn\" or \"error\"",

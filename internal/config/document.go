@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // document is a parsed file that still knows where its keys stand.
@@ -171,7 +173,27 @@ func assign(leaf reflect.Value, value any) []string {
 		}
 		return nil
 	}
+	if number, ok := leaf.Addr().Interface().(*intstr.IntOrString); ok {
+		switch v := value.(type) {
+		case int64:
+			if v < math.MinInt32 || v > math.MaxInt32 {
+				return []string{fmt.Sprintf("%d is too large", v)}
+			}
+			*number = intstr.FromInt32(int32(v))
+		case string:
+			*number = intstr.FromString(v)
+		default:
+			return wrong(`a whole number, or text in quotes such as "10%"`)
+		}
+		return nil
+	}
 	switch leaf.Kind() {
+	case reflect.Bool:
+		b, ok := value.(bool)
+		if !ok {
+			return wrong("true or false")
+		}
+		leaf.SetBool(b)
 	case reflect.String:
 		s, ok := value.(string)
 		if !ok {

@@ -105,9 +105,14 @@ func parse(path string, data []byte) (Config, error) {
 			continue
 		}
 		p.Line = doc.lineOf(p.Key)
-		if p.Line == 0 && p.Key == "retry.max" {
-			// Its default was overtaken by a larger retry.initial.
-			p.Line = doc.lineOf("retry.initial")
+		if p.Line == 0 {
+			// Its default clashes with another key, which is in the file.
+			switch p.Key {
+			case "retry.max":
+				p.Line = doc.lineOf("retry.initial")
+			case "lock.policy":
+				p.Line = doc.lineOf("lock.name")
+			}
 		}
 		problems = append(problems, p)
 	}

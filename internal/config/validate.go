@@ -3,17 +3,24 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/validate/content"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Limits that are not obvious from the keys.
 const (
 	maxSettle      = Duration(time.Minute)
-	maxWaitingRoom = 64 // keeps the lock object within its 4 KB
+	maxWaitingRoom = 16   // keeps the lock object within its 4 KB
+	maxNodes       = 9999 // what the lock's entries have room for
+	maxPriority    = 9999 // the same
 	second         = Duration(time.Second)
 )
 
@@ -32,10 +39,7 @@ func (c Config) Validate() []Problem {
 	}
 	v.name("lock.namespace", c.Lock.Namespace, validation.IsDNS1123Label)
 	v.name("lock.name", c.Lock.Name, validation.IsDNS1123Subdomain)
-	v.atLeast("lock.max_concurrent", c.Lock.MaxConcurrent, 1)
-	if n := c.Lock.WaitingRoom; n < 1 || n > maxWaitingRoom {
-		v.add("lock.waiting_room", "%d is out of range, expected 1 to %d", n, maxWaitingRoom)
-	}
+	v.lock(c.Lock)
 	// Zero would end every drain before its first eviction; "no limit" would
 	// let one pod hold the lock for ever.
 	v.atLeastSecond("drain.timeout", c.Drain.Timeout)
@@ -54,10 +58,64 @@ func (c Config) Validate() []Problem {
 	return v.problems
 }
 
+// lock checks what [lock] says beyond the object's name.
+func (v *validator) lock(l Lock) {
+	if p := l.Policy; p != "" {
+		v.name("lock.policy", p, validation.IsDNS1123Subdomain)
+		if p == l.Name {
+			v.add("lock.policy", "%q is the lock itself, expected another ConfigMap", p)
+		}
+	}
+	if s := l.NodeSelector; s != "" {
+		if _, err := labels.Parse(s); err != nil {
+			v.add("lock.node_selector", "%s is not a label selector: %s", strings.TrimSpace(show(s)), oneLine(strings.TrimPrefix(err.Error(), "unable to parse requirement: ")))
+		}
+	}
+	v.share("lock.max_concurrent", l.MaxConcurrent, 1, "")
+	v.share("lock.min_ready", l.MinReady, 0, Quorum)
+	if k := l.TopologyKey; k != "" {
+		v.name("lock.topology_key", k, content.IsLabelKey)
+	}
+	v.between("lock.waiting_room", l.WaitingRoom, 1, maxWaitingRoom)
+	v.between("lock.priority", l.Priority, -maxPriority, maxPriority)
+}
+
 type validator struct{ problems []Problem }
 
 func (v *validator) add(key, format string, args ...any) {
 	v.problems = append(v.problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) between(key string, n, least, most int) {
+	if n < least || n > most {
+		v.add(key, "%d is out of range, expected %d to %d", n, least, most)
+	}
+}
+
+// percent is a share of the pool without sign and leading zeros.
+var percent = regexp.MustCompile(`^(0|[1-9][0-9]?|100)%$`)
+
+// share checks a number of nodes, or a share of the pool in percent, from
+// least on, or a word.
+func (v *validator) share(key string, n intstr.IntOrString, least int, word string) {
+	expected := fmt.Sprintf("%d to %d, or \"%d%%\" to \"100%%\"", least, maxNodes, least)
+	if word != "" {
+		expected += fmt.Sprintf(", or %q", word)
+	}
+	switch {
+	case n.Type == intstr.Int:
+		if i := int(n.IntVal); i < least || i > maxNodes {
+			v.add(key, "%d is out of range, expected %s", i, expected)
+		}
+	case word != "" && n.StrVal == word:
+	case !percent.MatchString(n.StrVal):
+		if _, err := strconv.Atoi(n.StrVal); err == nil {
+			expected = "a number without quotes: " + expected
+		}
+		v.add(key, "%q is not known, expected %s", n.StrVal, expected)
+	case least > 0 && n.StrVal == "0%":
+		v.add(key, "%q is out of range, expected %s", n.StrVal, expected)
+	}
 }
 
 func (v *validator) atLeast(key string, n, least int) {
