@@ -202,7 +202,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	case isNode && status == 403:
 		failure(403, "Forbidden", fmt.Sprintf("nodes %q is forbidden: User %q cannot get resource", name, user))
 	case isNode:
-		answer(200, map[string]any{"kind": "Node", "apiVersion": "v1", "metadata": map[string]any{"name": name}})
+		answer(200, map[string]any{"kind": "Node", "apiVersion": "v1", "metadata": map[string]any{"name": name, "labels": map[string]string{"zone": "eu-1a"}}})
 	default:
 		failure(404, "NotFound", "the server could not find the requested resource")
 	}

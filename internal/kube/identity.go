@@ -19,11 +19,21 @@ const (
 	SourceHostname      = "hostname"
 )
 
+// Users that belong to one node.
 const (
-	nodeUserPrefix = "system:node:"
+	kubeletUserPrefix   = "system:node:" // the kubelet's own certificate
+	dedicatedUserPrefix = "kured:node:"  // a certificate made for kured on that node
 	// Set for a service account token that is bound to a Node (KEP-4193).
 	nodeNameExtra = "authentication.kubernetes.io/node-name"
 )
+
+// nodeOfUser is the node that a user name belongs to, if it is one of a node.
+func nodeOfUser(user string) (name string, ok bool) {
+	if name, ok = strings.CutPrefix(user, kubeletUserPrefix); ok {
+		return name, true
+	}
+	return strings.CutPrefix(user, dedicatedUserPrefix)
+}
 
 // identify finds the name of our Node and sees that the Node exists.
 func (c *Cluster) identify(ctx context.Context, configured string) error {
@@ -49,7 +59,7 @@ func (c *Cluster) identify(ctx context.Context, configured string) error {
 	if err != nil {
 		return apiError(c, name, err)
 	}
-	c.NodeName, c.NodeNameSource, c.UID = name, source, string(self.UID)
+	c.NodeName, c.NodeNameSource, c.UID, c.Labels = name, source, string(self.UID), self.Labels
 	return nil
 }
 
@@ -74,7 +84,7 @@ func (c *Cluster) credentialName(ctx context.Context) (name, source string, err 
 	case err == nil:
 		user := review.Status.UserInfo
 		c.User = user.Username
-		if node, ok := strings.CutPrefix(user.Username, nodeUserPrefix); ok {
+		if node, ok := nodeOfUser(user.Username); ok {
 			return node, SourceCredential, nil
 		}
 		if bound := user.Extra[nodeNameExtra]; len(bound) == 1 {
@@ -86,11 +96,10 @@ func (c *Cluster) credentialName(ctx context.Context) (name, source string, err 
 		if err != nil {
 			return "", "", &Error{Kind: Unauthorized, Path: c.Kubeconfig, Server: c.Server, Err: err}
 		}
-		node, _ := strings.CutPrefix(user, nodeUserPrefix)
-		if node == user {
-			return "", "", nil
+		if node, ok := nodeOfUser(user); ok {
+			return node, SourceCertificate, nil
 		}
-		return node, SourceCertificate, nil
+		return "", "", nil
 	default:
 		return "", "", apiError(c, "", err)
 	}

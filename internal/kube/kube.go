@@ -49,11 +49,12 @@ type Options struct {
 type Cluster struct {
 	Client         kubernetes.Interface
 	NodeName       string
-	NodeNameSource string // one of the Source constants
-	UID            string // of our Node object
-	User           string // the name under which the API server knows us; empty if it could not be asked
-	Kubeconfig     string // path
-	Server         string // URL
+	NodeNameSource string            // one of the Source constants
+	UID            string            // of our Node object
+	Labels         map[string]string // of our Node object, as they were when we connected
+	User           string            // the name under which the API server knows us; empty if it could not be asked
+	Kubeconfig     string            // path
+	Server         string            // URL
 
 	transport *freshTransport
 }

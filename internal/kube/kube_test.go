@@ -89,6 +89,10 @@ func TestIdentity(t *testing.T) {
 		"credential and configuration":  {user: "system:node:node-a", configured: "node-a", want: want{name: "node-a", source: SourceCredential}},
 		"they disagree":                 {user: "system:node:node-a", configured: "node-b", want: want{kind: Mismatch, message: "kubernetes.node_name and kubeconfig "}},
 		"token bound to a node":         {user: "system:serviceaccount:kube-system:kured", prepare: func(f *fakeAPI) { f.extra = map[string][]string{nodeNameExtra: {"node-a"}} }, want: want{name: "node-a", source: SourceCredential}},
+		"dedicated":                     {user: "kured:node:node-a", want: want{name: "node-a", source: SourceCredential}},
+		"dedicated, they disagree":      {user: "kured:node:node-b", configured: "node-a", want: want{kind: Mismatch, message: "kubernetes.node_name and kubeconfig "}},
+		"dedicated, old server":         {user: "kured:node:node-a", prepare: func(f *fakeAPI) { f.reviews = 404 }, want: want{name: "node-a", source: SourceCertificate}},
+		"prefix in the middle":          {user: "x:kured:node:node-a", configured: "node-a", want: want{name: "node-a", source: SourceConfiguration}},
 		"not a node, configured":        {user: "admin", configured: "node-a", want: want{name: "node-a", source: SourceConfiguration}},
 		"not a node":                    {user: "admin", prepare: func(f *fakeAPI) { f.nodes[host] = 200 }, want: want{name: host, source: SourceHostname}},
 		"old server":                    {user: "system:node:node-a", prepare: func(f *fakeAPI) { f.reviews = 404 }, want: want{name: "node-a", source: SourceCertificate}},
@@ -117,6 +121,9 @@ func TestIdentity(t *testing.T) {
 			}
 			if got.NodeName != c.want.name || got.NodeNameSource != c.want.source || got.Server != api.URL || got.Kubeconfig != path {
 				t.Errorf("got %+v", got)
+			}
+			if got.Labels["zone"] != "eu-1a" {
+				t.Errorf("labels %v", got.Labels)
 			}
 			if users := api.users(); len(users) != 2 || !api.agents["kured/1.2.3"] || len(api.agents) != 1 {
 				t.Errorf("requests of %q by %v", users, api.agents)

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -19,7 +21,7 @@ import (
 func TestRealAPIServer(t *testing.T) {
 	cp := testenv.New(t, testenv.Options{})
 	for _, name := range []string{"kube-a", "kube-b"} {
-		if _, err := cp.Admin().CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+		if _, err := cp.Admin().CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelTopologyZone: "eu-1a"}}}, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -44,6 +46,18 @@ func TestRealAPIServer(t *testing.T) {
 		}
 		defer c.CloseIdle()
 		if c.NodeName != "kube-a" || c.NodeNameSource != SourceCredential || c.User != "system:node:kube-a" {
+			t.Errorf("got %+v", c)
+		}
+	})
+	t.Run("dedicated certificate", func(t *testing.T) {
+		grantNodes(t, cp)
+		_, path := issue(t, testenv.Subject{User: "kured:node:kube-b", Groups: []string{"kured:nodes"}})
+		c, err := Connect(t.Context(), Options{Kubeconfig: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseIdle()
+		if c.NodeName != "kube-b" || c.NodeNameSource != SourceCredential || c.User != "kured:node:kube-b" || c.Labels[corev1.LabelTopologyZone] != "eu-1a" {
 			t.Errorf("got %+v", c)
 		}
 	})
@@ -130,6 +144,33 @@ func TestRealAPIServer(t *testing.T) {
 		if _, err := c.Client.CoreV1().Nodes().Get(ctx, "kube-a", metav1.GetOptions{}); err != nil {
 			t.Errorf("the client of before the outage: %v", err)
 		}
+	})
+}
+
+// grantNodes lets the group of the dedicated certificates read Nodes, and waits
+// until the authorizer knows.
+func grantNodes(t *testing.T, cp *testenv.ControlPlane) {
+	t.Helper()
+	rbac, ctx := cp.Admin().RbacV1(), t.Context()
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "read-nodes"},
+		Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get"}}}}
+	if _, err := rbac.ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "read-nodes"},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "read-nodes"},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "kured:nodes"}}}
+	if _, err := rbac.ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the rights", func() bool {
+		review, err := cp.Admin().AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: "kured:node:kube-b", Groups: []string{"kured:nodes"},
+				ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "get", Resource: "nodes", Name: "kube-b"}}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return review.Status.Allowed
 	})
 }
 
