@@ -135,17 +135,13 @@ func (c *Cluster) startPlane(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	manifests, err := filepath.Glob(filepath.Join(root, "packaging/kubernetes/*.yaml"))
-	if err != nil {
-		return err
-	}
-	for _, path := range manifests {
-		text, err := os.ReadFile(path)
+	for _, name := range []string{"kured.yaml"} {
+		text, err := os.ReadFile(filepath.Join(root, "packaging/kubernetes", name))
 		if err != nil {
 			return err
 		}
 		if err := c.Plane.Apply(ctx, text); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(path), err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
