@@ -46,11 +46,17 @@ func (n *Node) Cordon(ctx context.Context) (marked bool, err error) {
 	return marked, nil
 }
 
-// Uncordon lifts kured's cordon and removes the mark, both in one write. Without the mark it does
-// nothing. With the mark on a Node that somebody made schedulable, only the mark goes. changed says
-// whether anything was written. Errors and retries are those of Cordon.
+// Uncordon lifts kured's cordon and removes the mark, both in one write. Without the mark it leaves
+// the cordon alone. With the mark on a Node that somebody made schedulable, only the mark goes. An
+// admin's note (ReleasedAnnotation) goes with it, also where there is no mark. changed says whether a
+// mark was removed. Errors and retries are those of Cordon.
 func (n *Node) Uncordon(ctx context.Context) (changed bool, err error) {
-	return n.change(ctx, "uncordon", uncordonPatch)
+	marked := false
+	wrote, err := n.change(ctx, "uncordon", func(obj *corev1.Node) []byte {
+		marked = marked || markOf(obj) != ""
+		return uncordonPatch(obj)
+	})
+	return wrote && marked, err
 }
 
 // nodePatch is a JSON merge patch (RFC 7386): null removes. The resourceVersion makes the API server
@@ -72,19 +78,26 @@ func cordonPatch(obj *corev1.Node, bootID string) (patch []byte, marked bool) {
 	case obj.Spec.Unschedulable && mark == bootID:
 		return nil, true
 	}
-	return newPatch(obj, bootID, map[string]any{"unschedulable": true}), true
+	return newPatch(obj, map[string]any{MarkAnnotation: bootID}, map[string]any{"unschedulable": true}), true
 }
 
 // uncordonPatch returns the write that Uncordon needs, nil if none.
 func uncordonPatch(obj *corev1.Node) []byte {
-	if markOf(obj) == "" {
-		return nil
+	annotations := map[string]any{}
+	if _, there := obj.Annotations[ReleasedAnnotation]; there {
+		annotations[ReleasedAnnotation] = nil
 	}
 	var spec map[string]any
-	if obj.Spec.Unschedulable {
-		spec = map[string]any{"unschedulable": nil}
+	if markOf(obj) != "" {
+		annotations[MarkAnnotation] = nil
+		if obj.Spec.Unschedulable {
+			spec = map[string]any{"unschedulable": nil}
+		}
 	}
-	return newPatch(obj, nil, spec)
+	if len(annotations) == 0 {
+		return nil
+	}
+	return newPatch(obj, annotations, spec)
 }
 
 // markOf returns kured's mark; an annotation without a value was not written by kured and is none.
@@ -92,10 +105,10 @@ func markOf(obj *corev1.Node) string {
 	return strings.TrimSpace(obj.Annotations[MarkAnnotation])
 }
 
-func newPatch(obj *corev1.Node, mark any, spec map[string]any) []byte {
+func newPatch(obj *corev1.Node, annotations, spec map[string]any) []byte {
 	var p nodePatch
 	p.Metadata.ResourceVersion = obj.ResourceVersion
-	p.Metadata.Annotations = map[string]any{MarkAnnotation: mark}
+	p.Metadata.Annotations = annotations
 	p.Spec = spec
 	b, err := json.Marshal(p)
 	if err != nil {

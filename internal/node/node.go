@@ -5,7 +5,7 @@
 // It is written for the kubelet's own credential (Node authorizer and NodeRestriction): every read is
 // of the own Node or selects the pods by spec.nodeName, no pod is ever fetched by its name (such a
 // GET answers 403 once the pod is gone), and the one right beyond that is "get daemonsets", which
-// kubectl's choice of pods needs.
+// kubectl's choice of pods needs. Notes alone is for an admin, who may write to any Node.
 //
 // Nothing here logs. Whatever a person should know is in the returned error, State or Result.
 package node
@@ -52,6 +52,8 @@ type State struct {
 	Ready         bool   // condition Ready is True; says nothing about which boot reported it
 	ReadyDetail   string // why Ready is not True, for people; empty when Ready
 	BootID        string // boot id that the kubelet reported last, normalized where possible
+
+	Released *Release // the note of an admin who released this node's lock; nil: none
 }
 
 // Get reads the Node with a quorum read, so it never answers from before a write that was confirmed.
@@ -90,5 +92,6 @@ func stateOf(obj *corev1.Node) State {
 		Ready:         ready,
 		ReadyDetail:   detail,
 		BootID:        comparableBootID(obj.Status.NodeInfo.BootID),
+		Released:      releaseOf(obj),
 	}
 }
