@@ -8,10 +8,11 @@ import (
 )
 
 // giveBack takes off our cordon, if there is one, and releases the lock: in the
-// order that brings the node back into service first.
+// order that brings the node back into service first. A note of a release that
+// did not come about, or comes too late, goes with the cordon.
 func (r *Runner) giveBack(ctx context.Context) (uncordoned bool, err error) {
 	err = r.change(ctx, func(ctx context.Context) (err error) {
-		if r.seen.Mark != NoMark {
+		if r.seen.Mark != NoMark || r.note != nil {
 			if uncordoned, err = r.cluster.Self.Uncordon(ctx); err != nil {
 				return err
 			}
@@ -44,17 +45,33 @@ func (r *Runner) rollBack(ctx context.Context, act Action) error {
 	return nil
 }
 
-// uncordon takes off a cordon of ours that has no lock behind it.
-func (r *Runner) uncordon(ctx context.Context) error {
-	err := r.change(ctx, func(ctx context.Context) error {
-		_, err := r.cluster.Self.Uncordon(ctx)
+// releasedBySomebody is what can be said where no note says more.
+const releasedBySomebody = "the lock of this node was released by somebody else"
+
+// uncordon takes off a cordon of ours, or an admin's note, that has no lock
+// behind it any more. Who released the lock was told when the action was
+// announced. The node does not come back at once, unless it has rebooted since.
+func (r *Runner) uncordon(ctx context.Context, act Action) error {
+	var uncordoned bool
+	old := !r.lockLost && r.note != nil && r.note.Boot != "" && r.note.Boot != r.Boot
+	err := r.change(ctx, func(ctx context.Context) (err error) {
+		uncordoned, err = r.cluster.Self.Uncordon(ctx)
 		return err
 	})
-	if err == nil {
-		r.backOff()
-		r.Log.Warn("uncordoned: the lock of this node was released by somebody else", "reason", status.LockLost)
+	if err != nil {
+		return err
 	}
-	return err
+	r.lockLost = false
+	if old && !uncordoned {
+		return nil
+	}
+	message := "next try in " + r.backOff().String()
+	r.restWhy = act.Detail
+	if uncordoned {
+		message = "uncordoned, " + message
+	}
+	r.Log.Info(message, "phase", act.Phase, "reason", act.Reason)
+	return nil
 }
 
 // backOff starts the pause after a try that came to nothing.
@@ -63,6 +80,7 @@ func (r *Runner) backOff() time.Duration {
 	pause := min(r.Settings.BackOffMax, r.Settings.BackOff<<min(r.attempts-1, 16))
 	r.restTill = time.Now().Add(pause)
 	r.queuedAt = time.Now() // at the end of the queue
+	r.restWhy = ""
 	return pause
 }
 
@@ -100,8 +118,16 @@ func (r *Runner) comeBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.holder == nil {
+		what := r.seen.Released
+		if what == "" {
+			what = releasedBySomebody
+		}
+		r.Log.Warn("back in service: "+what, "phase", status.Returning, "reason", status.LockLost, "uncordoned", uncordoned)
+		return nil
+	}
 	message, held := "back in service: lock released", ""
-	if r.holder != nil && !r.holder.Since.IsZero() {
+	if !r.holder.Since.IsZero() {
 		held = round(time.Since(r.holder.Since))
 	}
 	if !uncordoned {

@@ -69,6 +69,8 @@ type Observation struct {
 	Waiting  bool // we stand in the waiting room
 	Mark     Mark
 	Cordoned bool // spec.unschedulable, whoever set it
+	// Released says, without an entry, that somebody took ours away: who and why, as far as it is known.
+	Released string
 
 	Want         Want
 	WantDetail   string       // with WantUnknown: why
@@ -98,6 +100,7 @@ const (
 	AwaitShutdown             // accepted: the machine goes down
 	RollBack                  // uncordon ours, release
 	Uncordon                  // our mark without a lock: an admin released it
+	Acknowledge               // the same without a mark: only the admin's note is taken off
 	AwaitReturn               // rebooted: kured-uncordon.service has the word
 	HoldFast                  // stop on purpose; a person is needed
 	Verify                    // wait until this node is well
@@ -119,7 +122,7 @@ type Action struct {
 //	none        none    –        idle                             watch the sentinel, then gates, lock
 //	holder      any     same     mid-cycle, maybe restarted       resume, or roll back
 //	holder      any     changed  we rebooted                      verify, uncordon if ours, release
-//	none        ours    same     an admin released the lock       uncordon
+//	none        ours    same     an admin released the lock       uncordon; without a mark only acknowledge
 //	none        ours    changed  the same, and we rebooted since  verify, uncordon
 //	unreadable  any     any      another version, or damage       hold, say so
 func Decide(o Observation) Action {
@@ -144,8 +147,13 @@ func Decide(o Observation) Action {
 	case o.Entry == ThisBootEntry:
 		return decideHolding(o)
 	case o.Mark == ThisBootMark:
-		return Action{Do: Uncordon, Phase: status.RollingBack, Reason: status.LockLost,
-			Detail: "the node carries our cordon but does not hold the lock"}
+		detail := o.Released
+		if detail == "" {
+			detail = "the node carries our cordon but does not hold the lock"
+		}
+		return Action{Do: Uncordon, Phase: status.RollingBack, Reason: status.LockLost, Detail: detail}
+	case o.Released != "":
+		return Action{Do: Acknowledge, Phase: status.RollingBack, Reason: status.LockLost, Detail: o.Released}
 	}
 	return decideFree(o)
 }

@@ -91,6 +91,10 @@ func TestDecideDetails(t *testing.T) {
 		{"going down", with(holding, func(o *Observation) { o.ShuttingDown = true; o.Want = WantNothing }), AwaitShutdown, status.Rebooting, ""},
 		{"holding, back-off of the try before still runs", with(holding, func(o *Observation) { o.Resting = true }), Drain, status.Draining, ""},
 
+		{"released by an admin", with(free, func(o *Observation) { o.Mark = ThisBootMark; o.Released = "by alice" }), Uncordon, status.RollingBack, status.LockLost},
+		{"released by an admin before the cordon", with(free, func(o *Observation) { o.Released = "by alice"; o.Want = WantNothing }), Acknowledge, status.RollingBack, status.LockLost},
+		{"released by an admin, then rebooted", with(free, func(o *Observation) { o.Mark = OtherBootMark; o.Released = "by alice" }), AwaitReturn, status.Returning, status.AwaitingReturn},
+
 		{"return: verified", Observation{Mode: Return, Known: true, Entry: OtherBootEntry, Verified: true}, ComeBack, status.Returning, ""},
 		{"return: mark only, verified", Observation{Mode: Return, Known: true, Mark: OtherBootMark, Verified: true}, ComeBack, status.Returning, ""},
 		{"abandon: in the room", Observation{Mode: Abandon, Known: true, Waiting: true}, RollBack, status.RollingBack, status.Abandoned},
@@ -128,6 +132,12 @@ func TestDecideKeepsTheLaws(t *testing.T) {
 		if act.Do == Uncordon && o.Mark == NoMark {
 			fail("only our own cordon is undone (3)")
 		}
+		if act.Do == Acknowledge && (o.Entry != NoEntry || o.Released == "") {
+			fail("nobody released the lock")
+		}
+		if o.Mode == Run && o.Known && o.Entry == NoEntry && o.Released != "" && act.Do != Uncordon && act.Do != Acknowledge && act.Do != AwaitReturn {
+			fail("a release by somebody else comes before all else (4)")
+		}
 		if act.Do == HoldFast != (o.Known && o.Entry == UnreadableEntry) {
 			fail("what cannot be read holds, and nothing else does (5)")
 		}
@@ -158,9 +168,14 @@ func every(visit func(Observation)) {
 					for want := WantNothing; want <= WantUnknown; want++ {
 						for _, g := range []gate.Verdict{open, closed, apt} {
 							for _, failure := range []*Failure{nil, {status.DrainTimeout, "x"}} {
-								for bits := range 128 {
+								for bits := range 256 {
+									released := ""
+									if bits&128 != 0 {
+										released = "lock released by alice: x"
+									}
 									visit(Observation{
-										Mode: mode, Known: known, Entry: entry, Mark: mark, Want: want, Gates: g, Failure: failure,
+										Released: released,
+										Mode:     mode, Known: known, Entry: entry, Mark: mark, Want: want, Gates: g, Failure: failure,
 										Waiting: bits&1 != 0, Cordoned: bits&2 != 0, Patient: bits&4 != 0, Resting: bits&8 != 0,
 										Drained: bits&16 != 0, ShuttingDown: bits&32 != 0, Verified: bits&64 != 0,
 									})

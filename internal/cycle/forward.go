@@ -31,7 +31,7 @@ func (r *Runner) acquire(ctx context.Context) error {
 		r.seen.Waiting = true
 		return err
 	}
-	r.shared = false
+	r.shared, r.lockLost = false, false
 	r.seen.Entry, r.seen.Waiting, r.seen.Drained, r.seen.Failure = ThisBootEntry, false, false, nil
 	r.holder = &lock.Holder{Since: time.Now(), Phase: status.Locked, Boot: r.Boot}
 	r.Log.Info("lock taken", "phase", status.Locked, "waited", round(time.Since(asked)))
@@ -101,13 +101,9 @@ func (r *Runner) advance(ctx context.Context, phase status.Phase) error {
 	return err
 }
 
-// lost is when somebody released our lock while we held it: give up this try
-// and do not come back at once.
-func (r *Runner) lost() {
-	r.Log.Warn("this node does not hold the lock any more: somebody released it", "reason", status.LockLost)
-	r.backOff()
-	r.seen.Known = false
-}
+// lost is when somebody released our lock while we held it. The next look
+// finds who it was, and leads to what follows: see uncordon.
+func (r *Runner) lost() { r.lockLost, r.seen.Known = true, false }
 
 // reboot proves one last time that all holds: the lock by a quorum read and a
 // compare-and-swap, then the gates and the sentinel. Then it asks logind.

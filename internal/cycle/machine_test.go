@@ -45,6 +45,7 @@ type machine struct {
 	lines     []string
 	statuses  []status.Status
 	drains    int
+	writing   func(lock.Edit) // called before each write of the lock; nil: nothing
 
 	runner *Runner
 	stop   context.CancelFunc
@@ -244,6 +245,9 @@ func (l *line) Write(ctx context.Context, revision string, e lock.Edit) (lock.Sn
 	if err := l.m.request(ctx); err != nil {
 		return lock.Snapshot{}, err
 	}
+	if l.m.writing != nil {
+		l.m.writing(e)
+	}
 	return l.m.store.Write(ctx, revision, e)
 }
 
@@ -285,6 +289,7 @@ func (s *self) Uncordon(ctx context.Context) (bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.self.Released = nil
 	if s.self.Mark == "" {
 		return false, nil
 	}

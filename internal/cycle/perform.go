@@ -40,8 +40,8 @@ func (r *Runner) perform(ctx context.Context, act Action) error {
 		return r.awaitShutdown(ctx)
 	case RollBack:
 		return r.rollBack(ctx, act)
-	case Uncordon:
-		return r.uncordon(ctx)
+	case Uncordon, Acknowledge:
+		return r.uncordon(ctx, act)
 	case AwaitReturn:
 		return r.awaitReturn(ctx)
 	case HoldFast:
@@ -109,7 +109,15 @@ func (r *Runner) learn(ctx context.Context) error {
 		default:
 			o.Mark = OtherBootMark
 		}
-		r.holder = own.Holder
+		r.holder, r.note = own.Holder, self.Released
+		switch o.Released = ""; {
+		case o.Entry != NoEntry:
+			r.lockLost = false
+		case r.note != nil:
+			o.Released = r.note.String()
+		case r.lockLost:
+			o.Released = releasedBySomebody
+		}
 		return nil
 	})
 	if err != nil {

@@ -112,11 +112,14 @@ type Runner struct {
 
 	cluster  *Cluster // nil: not connected
 	seen     Observation
-	holder   *lock.Holder // our entry as last read
-	errors   int          // of effectors, in a row
-	attempts int          // rolled back tries in a row
-	restTill time.Time    // end of the back-off
-	waitTill time.Time    // end of the patience with a gate
+	holder   *lock.Holder  // our entry as last read
+	note     *node.Release // of an admin who released our lock, as last read on our Node
+	lockLost bool          // a write found that our lock is gone; the next look says who it was
+	errors   int           // of effectors, in a row
+	attempts int           // rolled back tries in a row
+	restTill time.Time     // end of the back-off
+	restWhy  string        // for people, of a back-off that was somebody's doing
+	waitTill time.Time     // end of the patience with a gate
 	demanded sentinel.State
 	queuedAt time.Time // since when this demand asks for the lock
 	nagged   bool      // it was told that the way back takes long

@@ -107,7 +107,7 @@ func (r *Runner) showDrain(p node.Progress) {
 // that a person wants to know of.
 func (r *Runner) announce(act Action) {
 	same := act.Phase == r.now.Phase && act.Reason == r.now.Reason
-	if !same && act.Detail != "" && act.Do != Uncordon {
+	if !same && act.Detail != "" {
 		log := r.Log.Info
 		if act.Phase == status.Held || act.Phase == status.RollingBack {
 			log = r.Log.Warn
@@ -129,6 +129,9 @@ func (r *Runner) announce(act Action) {
 		case act.Do == WaitBackOff:
 			next := r.restTill
 			s.Next, s.Detail = &next, "next try at "+next.UTC().Format(time.RFC3339)
+			if r.restWhy != "" {
+				s.Detail = r.restWhy + "; " + s.Detail
+			}
 		case act.Do == WaitForGates && !r.seen.Gates.Next.IsZero():
 			next := r.seen.Gates.Next
 			s.Next = &next
