@@ -106,6 +106,8 @@ type Runner struct {
 	Log      *slog.Logger
 	Publish  func(status.Status) // each change of the status; must not block
 	Rest     func()              // called when a time with nothing to do begins; nil: nothing
+	// Jitter returns a random part of d, 0 ≤ x < d; nil: math/rand/v2.
+	Jitter func(d time.Duration) time.Duration
 
 	once  sync.Once
 	pings chan chan struct{}
@@ -261,7 +263,7 @@ func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 	r.seen.Known = false
 	reason := reasonOf(err)
 	pause := min(30*time.Second, time.Second<<min(r.errors-1, 10))
-	pause -= rand.N(pause/4 + 1)
+	pause -= r.jitter(pause / 4)
 	next := time.Now().Add(pause)
 	if r.errors == 1 || r.now.Reason != reason {
 		r.Log.Warn("cannot go on, trying again: "+err.Error(), "phase", act.Phase, "reason", reason)
@@ -274,6 +276,13 @@ func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 	}
 	// Everything that may end the pause early is looked at in the next round.
 	_ = r.pause(ctx, pause)
+}
+
+func (r *Runner) jitter(d time.Duration) time.Duration {
+	if r.Jitter != nil {
+		return r.Jitter(d)
+	}
+	return rand.N(d)
 }
 
 func (r *Runner) disconnect() {
