@@ -157,12 +157,16 @@ func (h *house) dial(ctx context.Context) (*cycle.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	object := lock.ConfigMap{Client: c.Client, Namespace: h.cfg.Lock.Namespace, Name: h.cfg.Lock.Name, PolicyName: h.cfg.Lock.Policy}
 	turn := &lock.Lock{
-		Store:    lock.ConfigMap{Client: c.Client, Namespace: h.cfg.Lock.Namespace, Name: h.cfg.Lock.Name},
+		Store:    object,
 		Evidence: c,
+		Fleet:    lock.Nodes{Client: c.Client, Selector: h.cfg.Lock.NodeSelector},
+		Rules:    object,
 		Pace:     lock.DefaultPace(),
-		Node:     c.NodeName, UID: c.UID, Boot: h.boot,
-		Max: max(1, h.cfg.Lock.MaxConcurrent.IntValue()), Room: h.cfg.Lock.WaitingRoom, Priority: h.cfg.Lock.Priority,
+		Node:     c.NodeName, UID: c.UID, Boot: h.boot, Zone: c.Labels[h.cfg.Lock.TopologyKey],
+		Max: h.cfg.Lock.MaxConcurrent, MinReady: h.cfg.Lock.MinReady, CountUnavailable: h.cfg.Lock.CountUnavailable,
+		Room: h.cfg.Lock.WaitingRoom, Priority: h.cfg.Lock.Priority,
 	}
 	self := node.New(c.Client, c.NodeName, h.boot)
 	return &cycle.Cluster{

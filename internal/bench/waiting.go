@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
@@ -119,7 +120,7 @@ func (s *stage) newAsker(ctx context.Context, name string) (*asker, error) {
 	return &asker{cluster: c, Lock: &lock.Lock{
 		Store:    lock.ConfigMap{Client: c.Client, Namespace: lockNamespace, Name: lockName},
 		Evidence: c, Pace: lock.DefaultPace(),
-		Node: c.NodeName, UID: c.UID, Boot: boot, Max: 1, Room: waiters,
+		Node: c.NodeName, UID: c.UID, Boot: boot, Max: intstr.FromInt32(1), Room: waiters,
 	}}, nil
 }
 

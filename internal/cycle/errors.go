@@ -10,16 +10,6 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
-// reasoned is an error that knows its word in the closed vocabulary.
-type reasoned struct {
-	reason status.Reason
-	err    error
-}
-
-func (e *reasoned) Error() string         { return e.err.Error() }
-func (e *reasoned) Unwrap() error         { return e.err }
-func (e *reasoned) Reason() status.Reason { return e.reason }
-
 // reasonOf finds the word for an error of an effector. Everything that is not
 // the API server's own no counts as not reached, its troubles (5xx, 429) too.
 func reasonOf(err error) status.Reason {

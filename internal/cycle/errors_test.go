@@ -28,7 +28,7 @@ func TestReasonOf(t *testing.T) {
 		{lock.ErrMissing, status.LockMissing},
 		{lock.ErrUnreadable, status.EntryForeign},
 		{node.ErrNotFound, status.NodeMissing},
-		{&reasoned{status.LogindUnavailable, errors.New("no bus")}, status.LogindUnavailable},
+		{status.Because(status.LogindUnavailable, errors.New("no bus")), status.LogindUnavailable},
 	} {
 		if got := reasonOf(fmt.Errorf("write lock: %w", c.err)); got != c.want {
 			t.Errorf("%v: %s, want %s", c.err, got, c.want)

@@ -91,8 +91,13 @@ func (r *Runner) advance(ctx context.Context, phase status.Phase) error {
 		return nil
 	}
 	err := r.short(ctx, func(ctx context.Context) error { return r.cluster.Turn.Advance(ctx, phase) })
-	if errors.Is(err, lock.ErrLost) {
+	var paused *lock.PausedError
+	switch {
+	case errors.Is(err, lock.ErrLost):
 		r.lost()
+		return nil
+	case errors.As(err, &paused):
+		r.seen.Failure, r.seen.Known = &Failure{paused.Reason, paused.Detail}, false
 		return nil
 	}
 	if err == nil && r.holder != nil {

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/lock/locktest"
@@ -226,7 +228,7 @@ func (m *machine) dial(ctx context.Context) (*Cluster, error) {
 		return nil, errors.Join(err, m.dialError)
 	}
 	uid := m.node().UID
-	turn := &lock.Lock{Store: &line{m}, Pace: lock.DefaultPace(), Node: m.name, UID: uid, Boot: m.bootID(), Max: 1, Room: 8}
+	turn := &lock.Lock{Store: &line{m}, Pace: lock.DefaultPace(), Node: m.name, UID: uid, Boot: m.bootID(), Max: intstr.FromInt32(1), Room: 8}
 	self := (*self)(m)
 	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self, Close: func() {}}, nil
 }

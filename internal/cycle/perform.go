@@ -127,13 +127,13 @@ func (r *Runner) learn(ctx context.Context) error {
 		// A daemon that was restarted after it called Reboot.
 		going, err := r.Host.PreparingForShutdown(ctx)
 		if err != nil {
-			return &reasoned{status.LogindUnavailable, fmt.Errorf("ask logind whether the machine is going down: %w", err)}
+			return status.Because(status.LogindUnavailable, fmt.Errorf("ask logind whether the machine is going down: %w", err))
 		}
 		r.seen.ShuttingDown = going
 	}
 	if self.UID != r.cluster.UID {
 		r.disconnect() // what the lock is to write of us has changed
-		return &reasoned{status.NodeMissing, errors.New("the Node object was created anew, connecting anew")}
+		return status.Because(status.NodeMissing, errors.New("the Node object was created anew, connecting anew"))
 	}
 	if r.seen.Entry == ThisBootEntry && own.Holder.UID != self.UID {
 		// To the others this entry is one of a node that is gone, so they may take the lock.

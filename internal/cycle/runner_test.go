@@ -447,7 +447,7 @@ func TestUnreadableEntryHoldsTheReturn(t *testing.T) {
 // A package that is removed from a machine of no cluster waits for nothing.
 func TestAbandonWithoutACluster(t *testing.T) {
 	story(t, func(m *machine) {
-		m.dialError = &reasoned{status.NoCredential, errors.New("kubeconfig not found")}
+		m.dialError = status.Because(status.NoCredential, errors.New("kubeconfig not found"))
 		begun := time.Now()
 		m.start(Abandon)
 		if <-m.done; m.err == nil || time.Since(begun) > 0 {

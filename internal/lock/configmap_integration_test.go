@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kured-host/kured/internal/lock"
@@ -136,7 +137,7 @@ func TestGarbageInTheConfigMap(t *testing.T) {
 		put(t, `{"data":null,"binaryData":null}`)
 	})
 	l := &lock.Lock{Store: lock.ConfigMap{Client: asNode(t, "node-a"), Namespace: "kube-system", Name: "kured-lock"},
-		Pace: lock.DefaultPace(), Node: "node-a", UID: "u", Boot: bootA, Max: 1, Room: 8}
+		Pace: lock.DefaultPace(), Node: "node-a", UID: "u", Boot: bootA, Max: intstr.FromInt32(1), Room: 8}
 	ctx, cancel := context.WithCancel(t.Context())
 	reports := make(chan lock.Report, 10)
 	done := make(chan error)
@@ -195,9 +196,9 @@ func TestRaceOnTheRealServer(t *testing.T) {
 	for i := range nodes {
 		name := fmt.Sprintf("node-%02d", i)
 		pace := lock.DefaultPace()
-		pace.Outside = 300 * time.Millisecond
+		pace.Outside, pace.OutsideMax, pace.Opening = 300*time.Millisecond, time.Second, 200*time.Millisecond
 		l := &lock.Lock{Store: lock.ConfigMap{Client: asNode(t, name), Namespace: "kube-system", Name: "kured-lock"},
-			Pace: pace, Node: name, UID: "uid", Boot: bootA, Max: 3, Room: 8}
+			Pace: pace, Node: name, UID: "uid", Boot: bootA, Max: intstr.FromInt32(3), Room: 8}
 		all.Go(func() {
 			if err := l.Acquire(t.Context(), lock.Demand{Since: time.Now(), Shared: true}, func(lock.Report) {}); err != nil {
 				t.Error(err)

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/kured-host/kured/internal/status"
 )
@@ -14,6 +15,9 @@ import (
 // ErrLost means that this node does not hold the lock, or holds it for
 // another boot.
 var ErrLost = errors.New("this node does not hold the lock")
+
+// ErrPaused means that the cluster's policy lets nobody reboot now.
+var ErrPaused = errors.New("nobody may reboot now")
 
 // ErrUnreadable means that this node's own holder entry cannot be read.
 var ErrUnreadable = errors.New("own lock entry cannot be read")
@@ -24,52 +28,37 @@ type Evidence interface {
 	NodeUID(ctx context.Context, node string) (uid string, found bool, err error)
 }
 
-// Pace is how long things of the queue take; all durations are positive.
-type Pace struct {
-	Spread   time.Duration // a lost write, or an instant that many share: wait a random part of this first
-	Stagger  time.Duration // a waiter that leaves a free slot this long is overtaken
-	Outside  time.Duration // about how often a node outside the waiting room looks
-	Evidence time.Duration // about how often the first in the queue checks the holders' Nodes
-	Retry    time.Duration // the longest pause between tries while the API server does not answer
-	Call     time.Duration // the longest one request may take
-}
-
-// DefaultPace is what a cluster uses.
-func DefaultPace() Pace {
-	return Pace{
-		Spread:   200 * time.Millisecond,
-		Stagger:  5 * time.Second,
-		Outside:  time.Minute,
-		Evidence: time.Minute,
-		Retry:    30 * time.Second,
-		Call:     15 * time.Second,
-	}
-}
-
 // Lock is one node's view of the lock and its place in it.
 type Lock struct {
 	Store    Store
 	Evidence Evidence // nil: holders always count
+	Fleet    Fleet    // nil: the other Nodes are not looked at
+	Rules    Rules    // nil: no policy
 	Pace     Pace
+	Now      func() time.Time // the wall clock, for what is written; nil: time.Now
 
-	Node     string // this node's name
-	UID      string // of this node's Node object
-	Boot     string // this boot's id
-	Max      int    // holders that the configuration allows
-	Room     int    // size of the waiting room
-	Priority int    // higher is served first
+	Node string // this node's name
+	UID  string // of this node's Node object
+	Boot string // this boot's id
+	Zone string // "": none; holders of different zones exclude each other
+
+	Max              intstr.IntOrString // holders that the configuration allows; a percent is of the pool
+	MinReady         intstr.IntOrString // Nodes of the pool that stay Ready: a number, a percent or Quorum
+	CountUnavailable bool               // Nodes that are down use up Max
+	Room             int                // size of the waiting room
+	Priority         int                // higher is served first
 }
 
 // Demand is what an asker asks for.
 type Demand struct {
 	Reason string    // why the node reboots, for people
-	Since  time.Time // when it began to ask: its place among equals
+	Since  time.Time // when it began to ask, by the clock of time.Now: its place among equals
 	Shared bool      // many ask at this same instant: spread out first
 }
 
 // Report is how a waiting node stands. Err is set when it could not ask.
 type Report struct {
-	Reason status.Reason
+	Reason status.Reason // "": the lock is ours
 	Detail string
 	Queue  status.Queue
 	Next   time.Time // when the node asks again by itself; zero: on a change
@@ -104,218 +93,61 @@ func (l *Lock) own(ctx context.Context) (Snapshot, *Holder, error) {
 	return snap, nil, nil
 }
 
-// Acquire waits for this node's turn and takes the lock. It returns nil when
-// the lock is held, and an error only when the context ends (the caller then
-// calls Release to leave the waiting room) or when our own entry cannot be
-// read. What it waits for, and errors of the API, go to report.
-func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error {
-	a := &acquisition{Lock: l, demand: d, report: report}
-	defer a.unwatch()
-	if d.Shared {
-		if err := sleep(ctx, rand.N(l.Pace.Spread)); err != nil {
-			return err
-		}
-	}
-	for failures := 0; ; {
-		held, err := a.step(ctx)
-		switch {
-		case held:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("wait for the lock: %w", context.Cause(ctx))
-		case errors.Is(err, ErrUnreadable):
-			return err
-		case errors.Is(err, ErrConflict):
-			// Somebody was quicker. Look again, not all at the same moment.
-			a.stale = true
-			if err := sleep(ctx, rand.N(l.Pace.Spread)); err != nil {
-				return err
-			}
-		case err != nil:
-			failures++
-			a.unwatch()
-			pause := l.Pace.backoff(failures)
-			report(Report{Err: err, Next: time.Now().Add(pause)})
-			if err := sleep(ctx, pause); err != nil {
-				return err
-			}
-		default:
-			failures = 0
-		}
-	}
-}
-
-// acquisition is one call of Acquire: what it has seen so far.
-type acquisition struct {
-	*Lock
-	demand Demand
-	report func(Report)
-
-	snap      Snapshot
-	seenSince time.Time // since when snap is the newest we know of, monotonic
-	stale     bool      // snap must be read anew
-	versions  <-chan Snapshot
-	stop      context.CancelFunc // of the watch behind versions
-
-	gone    map[string]string // holders with evidence that they are gone, and the UID that is
-	checked time.Time
-}
-
-// step looks, decides, and does one thing: a write, or a wait. It returns true
-// when the lock is held.
-func (a *acquisition) step(ctx context.Context) (bool, error) {
-	if a.versions == nil || a.stale {
-		snap, err := a.read(ctx)
-		if err != nil {
-			return false, err
-		}
-		a.see(snap)
-	}
-	turn := a.ask()
-	if turn.First && turn.Move != Take && time.Since(a.checked) >= a.Pace.Evidence {
-		a.gone = a.lookForGone(ctx, turn.Queue.Holders)
-		a.checked = time.Now()
-		turn = a.ask()
-	}
-	switch turn.Move {
-	case Hold:
-		return true, nil
-	case Stuck:
-		return false, fmt.Errorf("%w: %s", ErrUnreadable, turn.Detail)
-	case Take:
-		err := a.write(ctx, take(a.Node, Holder{
-			Boot: a.Boot, Phase: status.Locked, Since: time.Now().UTC().Truncate(time.Second),
-			Max: a.Max, Reason: a.demand.Reason, UID: a.UID,
-		}, turn.Gone))
-		return err == nil, err
-	case Join:
-		return false, a.write(ctx, join(a.Node, Waiter{
-			Since: a.demand.Since.UTC().Truncate(time.Second), Priority: a.Priority, UID: a.UID,
-		}))
-	}
-	return false, a.wait(ctx, turn)
-}
-
-func (a *acquisition) ask() Turn {
-	return a.snap.State.Ask(Asker{
-		Node: a.Node, Max: a.Max, Room: a.Room, Gone: a.gone,
-		FreeFor: time.Since(a.seenSince), Stagger: a.Pace.Stagger,
-	})
-}
-
-// see takes a version as the newest known.
-func (a *acquisition) see(snap Snapshot) {
-	if snap.Revision != a.snap.Revision {
-		a.seenSince = time.Now()
-	}
-	a.snap, a.stale = snap, false
-}
-
-func (a *acquisition) write(ctx context.Context, e Edit) error {
-	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
-	defer cancel()
-	snap, err := a.Store.Write(ctx, a.snap.Revision, e)
-	if err != nil {
-		// It may have been applied all the same: what we know is old.
-		a.stale = true
-		return err
-	}
-	a.see(snap)
-	return nil
-}
-
-// wait blocks until the object changes or it is time to ask again.
-func (a *acquisition) wait(ctx context.Context, turn Turn) error {
-	after := turn.After
-	if turn.Move == Outside {
-		// Those outside do not watch; they look about once a minute.
-		a.unwatch()
-		after = a.Pace.Outside*3/4 + rand.N(a.Pace.Outside/2)
-	} else if err := a.watch(ctx); err != nil {
-		return err
-	}
-	if turn.First && len(turn.Queue.Holders) > 0 && a.Evidence != nil {
-		evidence := a.Pace.Evidence + rand.N(a.Pace.Evidence/4)
-		if after == 0 || evidence < after {
-			after = evidence
-		}
-	}
-	r := Report{Reason: turn.Reason, Detail: turn.Detail, Queue: turn.Queue}
-	var timer <-chan time.Time
-	if after > 0 {
-		t := time.NewTimer(after)
-		defer t.Stop()
-		timer, r.Next = t.C, time.Now().Add(after)
-	}
-	a.report(r)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer:
-	case snap, open := <-a.versions:
-		if !open {
-			a.unwatch() // read anew, then watch anew
-			return sleep(ctx, rand.N(a.Pace.Spread))
-		}
-		a.see(snap)
-	}
-	return nil
-}
-
-// watch starts to watch from the version that we know, if it does not yet.
-func (a *acquisition) watch(ctx context.Context) error {
-	if a.versions != nil {
-		return nil
-	}
-	watching, stop := context.WithCancel(ctx)
-	versions, err := a.Store.Watch(watching, a.snap.Revision)
-	if err != nil {
-		stop()
-		return err
-	}
-	a.versions, a.stop = versions, stop
-	return nil
-}
-
-func (a *acquisition) unwatch() {
-	if a.stop != nil {
-		a.stop()
-	}
-	a.versions, a.stop = nil, nil
-}
-
-// lookForGone returns those holders whose Node does not exist or is another
-// object than the one that took the lock. No answer is no evidence.
-func (a *acquisition) lookForGone(ctx context.Context, holders []string) map[string]string {
-	if a.Evidence == nil {
-		return nil
-	}
-	gone := map[string]string{}
-	for _, name := range holders {
-		call, cancel := context.WithTimeout(ctx, a.Pace.Call)
-		uid, found, err := a.Evidence.NodeUID(call, name)
-		cancel()
-		if err != nil {
-			continue
-		}
-		if recorded := a.snap.State.Holders[name].UID; !found || (recorded != "" && recorded != uid) {
-			gone[name] = recorded
-		}
-	}
-	return gone
-}
-
 // Advance writes the phase into our entry. Its success proves that at this
 // moment the lock is ours: it reads with quorum and then writes by
-// compare-and-swap. The error is ErrLost when the entry is not there.
+// compare-and-swap. The error is ErrLost when the entry is not there or is not
+// of this boot and Node, and ErrPaused when the policy lets nobody go on.
 func (l *Lock) Advance(ctx context.Context, phase status.Phase) error {
+	if err := l.open(ctx); err != nil {
+		return err
+	}
 	return l.update(ctx, func(h *Holder) (Edit, bool, error) {
-		if h == nil || h.Boot != l.Boot {
+		if h == nil || h.Boot != l.Boot || h.UID != l.UID {
 			return Edit{}, false, ErrLost
 		}
 		return advance(l.Node, *h, phase), true, nil
 	})
 }
+
+// PausedError is the ErrPaused that says why.
+type PausedError struct {
+	Reason status.Reason
+	Detail string
+}
+
+func (e *PausedError) Error() string   { return e.Detail }
+func (e *PausedError) Is(t error) bool { return t == ErrPaused }
+
+// open returns a PausedError if the policy lets nobody go on now.
+func (l *Lock) open(ctx context.Context) error {
+	p, err := l.policy(ctx)
+	if err != nil {
+		return err
+	}
+	if reason, detail, _ := p.Closed(l.now()); reason != "" {
+		return &PausedError{reason, detail}
+	}
+	return nil
+}
+
+func (l *Lock) policy(ctx context.Context) (Policy, error) {
+	if l.Rules == nil {
+		return Policy{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.Pace.Call)
+	defer cancel()
+	return l.Rules.Policy(ctx)
+}
+
+func (l *Lock) now() time.Time {
+	if l.Now != nil {
+		return l.Now()
+	}
+	return time.Now()
+}
+
+// stamp is the wall clock as entries have it: UTC, whole seconds.
+func (l *Lock) stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // Release removes our entries, from the lock and from the waiting room. It is
 // no error if there are none. It never removes an entry that cannot be read.
@@ -365,7 +197,7 @@ func (l *Lock) swap(ctx context.Context, snap Snapshot, e Edit, try int) (bool, 
 	defer cancel()
 	_, err := l.Store.Write(call, snap.Revision, e)
 	if errors.Is(err, ErrConflict) && try < maxConflicts {
-		return false, sleep(ctx, rand.N(l.Pace.Spread))
+		return false, sleep(ctx, l.Pace.part(l.Pace.Spread))
 	}
 	return err == nil, err
 }
@@ -374,25 +206,4 @@ func (l *Lock) read(ctx context.Context) (Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.Pace.Call)
 	defer cancel()
 	return l.Store.Read(ctx)
-}
-
-// backoff is the pause after so many failures in a row: doubling from half a
-// second to Retry, of which a random quarter is taken off.
-func (p Pace) backoff(failures int) time.Duration {
-	d := min(p.Retry, 500*time.Millisecond<<min(failures-1, 10))
-	return d - rand.N(d/4+1)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

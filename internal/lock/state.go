@@ -9,18 +9,20 @@
 // watches only decide who tries first, never who may. A lock is never freed by
 // time.
 //
-// state.go and turn.go are pure: plain values in, plain values out. store.go
-// is the ConfigMap, lock.go puts both together.
+// state.go, turn.go, pool.go and policy.go are pure: plain values in, plain
+// values out. store.go is the ConfigMap, nodes.go the list of Nodes; acquire.go
+// and lock.go put them together.
 package lock
 
 import (
-	"cmp"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/kured-host/kured/internal/status"
 )
@@ -44,7 +46,9 @@ type Holder struct {
 	Boot    string       `json:"boot"`             // boot id when the lock was taken, 32 hex digits
 	Phase   status.Phase `json:"phase"`            // locked, draining or rebooting
 	Since   time.Time    `json:"since"`            // when the lock was taken, by the holder's clock
-	Max     int          `json:"max"`              // holders that this node's configuration allows
+	Max     int          `json:"max"`              // holders that this node allowed when it took the lock
+	Zone    string       `json:"zone,omitempty"`   // holders of different zones exclude each other
+	Turn    time.Time    `json:"turn,omitzero"`    // with Zone: when the zone's turn began, the since of its first holder
 	Reason  string       `json:"reason,omitempty"` // why it reboots, for people
 	UID     string       `json:"uid"`              // of the Node object: evidence that the holder still exists
 }
@@ -54,6 +58,7 @@ type Waiter struct {
 	Version  int       `json:"v"`
 	Since    time.Time `json:"since"` // by the waiter's clock: order only, never safety
 	Priority int       `json:"priority"`
+	Zone     string    `json:"zone,omitempty"`
 	UID      string    `json:"uid"`
 }
 
@@ -71,11 +76,14 @@ type Damage struct {
 	What string // what is wrong with it
 }
 
-// Edit is what one write changes. A node sets and removes its own keys, and
-// may remove the holder key of a node that provably exists no more.
+// Edit is what one write changes. A node sets and removes its own keys. The
+// keys of nodes that provably exist no more it may remove in a write of its
+// own, a burial, which is marked as such so that the API server can look at
+// the evidence itself.
 type Edit struct {
 	Set    map[string]string
 	Remove []string
+	Burial bool
 }
 
 // Parse reads the data of the lock object. It never fails: what it cannot
@@ -158,22 +166,25 @@ func (s State) HolderNames() []string {
 	return slices.Sorted(maps.Keys(s.Holders))
 }
 
-// Order lists the waiting room as it is served: priority first, then who came
-// first, then by name so that it is the same on every node.
-func (s State) Order() []string {
-	return slices.SortedFunc(maps.Keys(s.Waiters), func(a, b string) int {
-		wa, wb := s.Waiters[a], s.Waiters[b]
-		return cmp.Or(cmp.Compare(wb.Priority, wa.Priority), wa.Since.Compare(wb.Since), strings.Compare(a, b))
-	})
+// take makes node a holder, out of the waiting room.
+func take(node string, h Holder) Edit {
+	h.Version, h.Reason = Version, clip(h.Reason)
+	return Edit{Set: map[string]string{holderPrefix + node: encode(h)}, Remove: []string{waiterPrefix + node}}
 }
 
-// take makes node a holder, out of the waiting room, and removes the entries
-// of the gone.
-func take(node string, h Holder, gone []string) Edit {
-	h.Version, h.Reason = Version, clip(h.Reason)
-	e := Edit{Set: map[string]string{holderPrefix + node: encode(h)}, Remove: []string{waiterPrefix + node}}
-	for _, g := range gone {
-		e.Remove = append(e.Remove, holderPrefix+g)
+// bury removes those entries of nodes whose Node object is gone: there is none
+// of that name, or it is another one. alive has the UID of the one that there
+// is, "" for none.
+func bury(s State, alive map[string]string) Edit {
+	e := Edit{Burial: true}
+	for _, node := range slices.Sorted(maps.Keys(alive)) {
+		gone := func(uid string) bool { return alive[node] == "" || uid != "" && uid != alive[node] }
+		if h, ok := s.Holders[node]; ok && gone(h.UID) {
+			e.Remove = append(e.Remove, holderPrefix+node)
+		}
+		if w, ok := s.Waiters[node]; ok && gone(w.UID) {
+			e.Remove = append(e.Remove, waiterPrefix+node)
+		}
 	}
 	return e
 }
@@ -208,18 +219,30 @@ func (e Edit) Apply(data map[string]string) map[string]string {
 	return after
 }
 
-// clip cuts a reason to what an entry may carry, at a rune's border.
+// clip makes of a reason what an entry may carry: one line without quotes and
+// backslashes, which the admission policy does not parse, cut at a rune's border.
 func clip(reason string) string {
+	reason = strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '\\' || r == unicode.ReplacementChar || !unicode.IsGraphic(r):
+			return '_'
+		}
+		return r
+	}, reason)
 	if len(reason) <= maxReason {
 		return reason
 	}
 	return strings.ToValidUTF8(reason[:maxReason-len("…")], "") + "…"
 }
 
+// encode writes an entry in the one form that the admission policy accepts:
+// flat, and no character escaped.
 func encode(entry any) string {
-	b, err := json.Marshal(entry)
-	if err != nil { // plain structs of strings, numbers and times in range
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(entry); err != nil { // plain structs of strings, numbers and times in range
 		panic(fmt.Sprintf("lock: encode %T: %v", entry, err))
 	}
-	return string(b)
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -40,12 +41,18 @@ type Store interface {
 	Watch(ctx context.Context, revision string) (<-chan Snapshot, error)
 }
 
-// ConfigMap is the Store that clusters use.
+// ConfigMap is the Store and the Rules that clusters use.
 type ConfigMap struct {
-	Client    kubernetes.Interface
-	Namespace string
-	Name      string
+	Client     kubernetes.Interface
+	Namespace  string
+	Name       string
+	PolicyName string // the policy ConfigMap in the same namespace; "": none
 }
+
+// burialLabel marks a write that removes entries of nodes that are gone. The
+// admission policy proves such a write against the Node objects; ordinary
+// writes do not carry it and so do not pay for that.
+const burialLabel = "kured.dev/burial"
 
 // Read gets the ConfigMap without a resourceVersion, which the API server
 // answers from etcd with quorum
@@ -65,6 +72,11 @@ func (c ConfigMap) Write(ctx context.Context, revision string, e Edit) (Snapshot
 	if revision == "" {
 		return Snapshot{}, errors.New("write lock: no revision to compare with")
 	}
+	burial := map[string]*string{burialLabel: nil}
+	if e.Burial {
+		yes := "true"
+		burial[burialLabel] = &yes
+	}
 	data := map[string]*string{}
 	for _, key := range e.Remove {
 		data[key] = nil
@@ -73,7 +85,7 @@ func (c ConfigMap) Write(ctx context.Context, revision string, e Edit) (Snapshot
 		data[key] = &value
 	}
 	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]string{"resourceVersion": revision},
+		"metadata": map[string]any{"resourceVersion": revision, "labels": burial},
 		"data":     data,
 	})
 	if err != nil {
@@ -121,6 +133,41 @@ func (c ConfigMap) Watch(ctx context.Context, revision string) (<-chan Snapshot,
 		}
 	}()
 	return versions, nil
+}
+
+// Policy reads the policy ConfigMap. There need not be one.
+func (c ConfigMap) Policy(ctx context.Context) (Policy, error) {
+	if c.PolicyName == "" {
+		return Policy{}, nil
+	}
+	cm, err := c.Client.CoreV1().ConfigMaps(c.Namespace).Get(ctx, c.PolicyName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return Policy{}, nil
+	case err != nil:
+		return Policy{}, fmt.Errorf("read policy %s/%s: %w", c.Namespace, c.PolicyName, err)
+	}
+	return ParsePolicy(cm.Data, c.Name), nil
+}
+
+// Enforced asks the API server, as a dry run, to store an entry that its
+// admission policy must refuse.
+func (c ConfigMap) Enforced(ctx context.Context, node string) (bool, error) {
+	patch, err := json.Marshal(map[string]any{"data": map[string]string{waiterPrefix + node: "a dry run of kured: is this refused?"}})
+	if err != nil {
+		return false, fmt.Errorf("encode lock patch: %w", err)
+	}
+	_, err = c.Client.CoreV1().ConfigMaps(c.Namespace).Patch(ctx, c.Name, types.MergePatchType, patch,
+		metav1.PatchOptions{FieldManager: "kured", DryRun: []string{metav1.DryRunAll}})
+	switch {
+	case err == nil:
+		return false, nil
+	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err):
+		if strings.Contains(err.Error(), "ValidatingAdmissionPolicy") {
+			return true, nil
+		}
+	}
+	return false, c.wrap("try out", err)
 }
 
 func snapshot(cm *corev1.ConfigMap) Snapshot {

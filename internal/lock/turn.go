@@ -1,23 +1,39 @@
 package lock
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/kured-host/kured/internal/status"
 )
 
 // Asker is a node that wants to hold, with all that its turn depends on.
 type Asker struct {
-	Node string
-	Max  int // holders that its configuration allows, 1 or more
-	Room int // size of the waiting room, 1 or more
-	// Gone are holders of whom there is evidence that they exist no more, and
-	// the UID of the Node that is gone: an entry of that name with that UID
-	// does not count. A Node of the same name that came later does.
-	Gone map[string]string
+	Node     string
+	Max      intstr.IntOrString // holders that its configuration allows
+	Room     int                // size of the waiting room, 1 or more
+	Priority int
+	Since    time.Time // since when it asks
+	Zone     string    // "": none; holders of different zones exclude each other
+
+	Policy Policy // of the cluster; the zero Policy limits nothing
+
+	// Pool is what is known of the other Nodes; MinReady of it stay Ready (a
+	// number, a percent or Quorum), and with CountUnavailable those that are
+	// down use up the limit.
+	Pool             Pool
+	MinReady         intstr.IntOrString
+	CountUnavailable bool
+
+	// Asleep are waiters that were seen to leave a free slot to another one,
+	// with the entries that they had then: nobody waits for them again.
+	Asleep map[string]Waiter
 	// FreeFor is how long the asker itself has seen this very version of the
 	// object, by its own monotonic clock.
 	FreeFor time.Duration
@@ -51,60 +67,220 @@ type Turn struct {
 	Reason status.Reason // why not Take
 	Detail string        // the same for people
 	Queue  status.Queue
-	First  bool     // no waiter is ahead: it is on us to look for evidence against holders
-	Gone   []string // with Take: holders that did not count and whose entries go
+	First  bool // no waiter is ahead that is awake: it is on us to look for evidence against holders
+	// Passed are the waiters ahead of us that sleep, or that a Take overtakes.
+	Passed []string
+	// Pool says that only the Nodes of the pool are in the way: their change
+	// is not seen in the lock object.
+	Pool bool
+
+	Max  int       // with Take: holders that our configuration allows, as a number
+	Turn time.Time // with Take: the begin of our zone's turn, if it runs already
 }
 
-// Ask decides an asker's next move. Limits of every live holder and the
-// asker's own all apply: the tightest wins, so that a changed number is safe
-// while old ones are still in use.
+// Ask decides an asker's next move. Limits of every live holder, the policy's
+// and the asker's own all apply: the tightest wins, so that a changed number is
+// safe while old ones are still in use.
 func (s State) Ask(a Asker) Turn {
-	if s.HolderDamage(a.Node) != "" {
-		return Turn{Move: Stuck, Reason: status.EntryForeign, Detail: "own lock entry cannot be read: " + s.HolderDamage(a.Node)}
+	if what := s.HolderDamage(a.Node); what != "" {
+		return Turn{Move: Stuck, Reason: status.EntryForeign, Detail: "own lock entry cannot be read: " + what}
 	}
-	limit, used := a.Max, len(s.Blocking())
-	var live, gone []string
-	for _, name := range s.HolderNames() {
-		if name == a.Node {
-			return Turn{Move: Hold, Queue: status.Queue{Holders: s.HolderNames(), Limit: limit}}
-		}
-		if uid, known := a.Gone[name]; known && uid == s.Holders[name].UID {
-			gone = append(gone, name)
-			continue
-		}
-		live = append(live, name)
-		used++
-		limit = min(limit, s.Holders[name].Max)
+	own := a.Pool.amount(a.Max)
+	limit := s.limit(a, own)
+	if _, holding := s.Holders[a.Node]; holding {
+		return Turn{Move: Hold, Queue: status.Queue{Holders: s.HolderNames(), Limit: shown(limit)}}
+	}
+	live := s.HolderNames()
+	used := len(live) + len(s.Blocking())
+	var down []Peer
+	if a.CountUnavailable {
+		down = a.Pool.down(func(node string) bool { return node == a.Node || s.holds(node) })
 	}
 	order := s.Order()
-	place := slices.Index(order, a.Node) // 0-based rank, -1 outside
-	rank := place
-	if rank < 0 {
-		rank = len(order)
-	}
-	free := limit - used
+	place := slices.Index(order, a.Node) // 0-based, -1 outside
+	ahead, passed := s.ahead(a, order, place)
+	rank := len(ahead)
+	free := limit - used - len(down)
 	t := Turn{
-		Queue: status.Queue{Holders: live, Limit: limit, Place: place + 1, Waiting: len(order)},
-		First: rank == 0,
-		Gone:  gone,
+		Queue: status.Queue{Holders: live, Limit: shown(limit), Place: place + 1, Waiting: len(order), Zone: s.zone(), Unavailable: names(down)},
+		First: rank == 0, Passed: passed, Max: own, Turn: s.turn(),
 	}
-	overtake := time.Duration(max(0, rank-free+1)) * a.Stagger
-	switch {
-	case free > 0 && (rank < free || a.FreeFor >= overtake):
+	zone := s.zoneBusy(a, order, ahead)
+	behind := max(0, rank-free+1) // how many have to leave the slot before it is ours
+	if zone.startsOther {
+		behind = rank
+	}
+	overtake := time.Duration(behind) * a.Stagger
+	missing := a.Pool.leaves(a.Node, a.MinReady, s.holds)
+	stray, strayDetail := a.Pool.missing(a.Node)
+	if free > 0 && a.FreeFor >= overtake && zone.detail == "" && missing == "" && stray == "" {
 		t.Move = Take
+		if behind > 0 {
+			t.Passed = append(t.Passed, ahead...)
+		}
 		return t
+	}
+	switch {
 	case place >= 0:
 		t.Move = Wait
-	case s.roomUsed() < a.Room:
+	case s.roomUsed() < a.room():
 		t.Move = Join
 	default:
 		t.Move = Outside
 	}
-	if free > 0 && t.Move == Wait {
-		t.After = overtake - a.FreeFor
+	switch {
+	case t.Move == Outside:
+		t.Reason, t.Detail = status.RoomFull, fmt.Sprintf("the waiting room is full (%d waiting); %s", len(order), s.held(live))
+	case limit-used <= 0 && len(s.Blocking()) > 0:
+		t.Reason, t.Detail = status.LockUnreadable, s.held(live)
+	case limit-used <= 0:
+		t.Reason, t.Detail = status.LockFull, fmt.Sprintf("place %d of %d; %s", rank+1, max(len(order), rank+1), s.held(live))
+	case zone.detail != "":
+		t.Reason, t.Detail = status.ZoneBusy, zone.detail
+	case stray != "":
+		t.Reason, t.Detail, t.Pool = stray, strayDetail, true
+	case free <= 0:
+		t.Reason, t.Pool = status.PeersUnavailable, true
+		t.Detail = fmt.Sprintf("nodes that are down already use up the limit of %d: %s; %s", limit, whyAll(down), s.held(live))
+	case missing != "":
+		t.Reason, t.Detail, t.Pool = status.TooFewReady, missing, true
+	default:
+		t.Reason, t.Detail = status.BehindOthers, fmt.Sprintf("place %d of %d behind %s", rank+1, max(len(order), rank+1), list(ahead))
+		if t.Move == Wait {
+			t.After = overtake - a.FreeFor
+		}
 	}
-	t.Reason, t.Detail = s.explain(t, live, order, rank, free)
 	return t
+}
+
+// limit is the tightest of all limits in force, own being the asker's.
+func (s State) limit(a Asker, own int) int {
+	limit := own
+	if a.Policy.Max != nil {
+		limit = min(limit, a.Pool.amount(*a.Policy.Max))
+	}
+	for _, h := range s.Holders {
+		limit = min(limit, h.Max)
+	}
+	return limit
+}
+
+// shown is a limit for people: 0 while it is not known.
+func shown(limit int) int {
+	if limit == math.MaxInt {
+		return 0
+	}
+	return limit
+}
+
+func (a Asker) room() int {
+	if a.Policy.Room > 0 {
+		return min(a.Room, a.Policy.Room)
+	}
+	return a.Room
+}
+
+// holds reports whether node has a holder entry, readable or not.
+func (s State) holds(node string) bool {
+	_, ok := s.Holders[node]
+	return ok || s.HolderDamage(node) != ""
+}
+
+// ahead are the waiters that are served before the asker: those ahead of it in
+// the order, all if it is not in the room. passed are those of them that sleep.
+// While a zone has its turn, only waiters of that zone are served.
+func (s State) ahead(a Asker, order []string, place int) (ahead, passed []string) {
+	if place >= 0 {
+		order = order[:place]
+	}
+	for _, name := range order {
+		w := s.Waiters[name]
+		switch {
+		case len(s.Holders) > 0 && w.Zone != s.zone():
+		case s.asleep(name, a):
+			passed = append(passed, name)
+		default:
+			ahead = append(ahead, name)
+		}
+	}
+	return ahead, passed
+}
+
+func (s State) asleep(name string, a Asker) bool {
+	then, ok := a.Asleep[name]
+	return ok && then == s.Waiters[name]
+}
+
+// zone is the zone that has its turn: that of the holders. If they disagree,
+// because the configuration changed meanwhile, it is that of the first by name.
+func (s State) zone() string {
+	names := s.HolderNames()
+	if len(names) == 0 {
+		return ""
+	}
+	return s.Holders[names[0]].Zone
+}
+
+// turn is when the turn of the holders' zone began, zero without holders.
+func (s State) turn() time.Time {
+	var began time.Time
+	for _, h := range s.Holders {
+		at := h.Turn
+		if at.IsZero() {
+			at = h.Since
+		}
+		if began.IsZero() || at.Before(began) {
+			began = at
+		}
+	}
+	return began
+}
+
+// zoneRule is what zones say to an asker.
+type zoneRule struct {
+	detail      string // why it waits, "" if it need not
+	startsOther bool   // nobody holds and the first in the queue is of another zone: it starts its own
+}
+
+// zoneBusy keeps holders in one zone at a time. Within the zone whose turn it
+// is, those go on who asked before the turn began or before anybody of another
+// zone who waits; later ones queue behind, so that every zone has its turn.
+func (s State) zoneBusy(a Asker, order, ahead []string) zoneRule {
+	if len(s.Holders) == 0 {
+		return zoneRule{startsOther: len(ahead) > 0 && s.Waiters[ahead[0]].Zone != a.Zone}
+	}
+	for _, name := range s.HolderNames() {
+		if zone := s.Holders[name].Zone; zone != a.Zone {
+			return zoneRule{detail: fmt.Sprintf("it is the turn of zone %q, this node is in zone %q; %s", zone, a.Zone, s.held(s.HolderNames()))}
+		}
+	}
+	if !a.Since.After(s.turn()) {
+		return zoneRule{}
+	}
+	me := Waiter{Since: a.Since, Priority: a.Priority}
+	for _, name := range order {
+		w := s.Waiters[name]
+		if w.Zone != a.Zone && name != a.Node && !s.asleep(name, a) && before(name, w, a.Node, me) < 0 {
+			return zoneRule{detail: fmt.Sprintf("%s of zone %q waits longer than this node: its zone is next", name, w.Zone)}
+		}
+	}
+	return zoneRule{}
+}
+
+// Order lists the waiting room as it is served: priority first, then who came
+// first, then by name so that it is the same on every node.
+func (s State) Order() []string {
+	names := make([]string, 0, len(s.Waiters))
+	for name := range s.Waiters {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return before(a, s.Waiters[a], b, s.Waiters[b]) })
+	return names
+}
+
+// before compares two waiters as Order sorts them.
+func before(a string, wa Waiter, b string, wb Waiter) int {
+	return cmp.Or(cmp.Compare(wb.Priority, wa.Priority), wa.Since.Compare(wb.Since), strings.Compare(a, b))
 }
 
 // roomUsed counts the places of the waiting room that are taken; a damaged
@@ -113,18 +289,29 @@ func (s State) roomUsed() int {
 	return len(s.Waiters) + len(s.Damaged) - len(s.Blocking())
 }
 
-// explain says in one line what an asker waits for.
-func (s State) explain(t Turn, live, order []string, rank, free int) (status.Reason, string) {
-	if t.Move == Outside {
-		return status.RoomFull, fmt.Sprintf("the waiting room is full (%d waiting); %s", len(order), s.held(live))
-	}
-	if free <= 0 {
-		if len(s.Blocking()) > 0 {
-			return status.LockUnreadable, s.held(live)
+// overtaken lists the waiters that let somebody behind them take a slot
+// between two versions of the object that free slots are known of: they sleep,
+// whatever the reason.
+func overtaken(before, after State, free int) []string {
+	order := before.Order()
+	var asleep []string
+	for name, h := range after.Holders {
+		if _, old := before.Holders[name]; old {
+			continue
 		}
-		return status.LockFull, fmt.Sprintf("place %d of %d; %s", rank+1, max(len(order), rank+1), s.held(live))
+		rank := slices.Index(order, name)
+		if rank < 0 {
+			rank = len(order)
+		}
+		for _, other := range order[:max(0, min(rank, rank-free+1))] {
+			w, still := after.Waiters[other]
+			if still && w == before.Waiters[other] && (w.Zone == h.Zone || len(before.Holders) == 0) {
+				asleep = append(asleep, other)
+			}
+		}
 	}
-	return status.BehindOthers, fmt.Sprintf("place %d of %d behind %s", rank+1, max(len(order), rank+1), list(order[:rank]))
+	slices.Sort(asleep)
+	return slices.Compact(asleep)
 }
 
 // held says who holds: "node-a holds (draining since 12:01:10)".
@@ -141,6 +328,14 @@ func (s State) held(live []string) string {
 		return "nobody holds"
 	}
 	return list(parts)
+}
+
+func names(peers []Peer) []string {
+	var all []string
+	for _, p := range peers {
+		all = append(all, p.Name)
+	}
+	return all
 }
 
 // list joins up to three items and counts the rest.

@@ -67,6 +67,16 @@ const (
 	EntryForeign   Reason = "entry-unreadable"
 	LockLost       Reason = "lock-lost"
 
+	// What the lock looks at beside its object.
+	PeersUnavailable Reason = "peers-unavailable"
+	TooFewReady      Reason = "too-few-ready"
+	NodesUnreadable  Reason = "nodes-unreadable"
+	NotInPool        Reason = "not-in-pool"
+	ZoneBusy         Reason = "zone-busy"
+	Paused           Reason = "paused"
+	Frozen           Reason = "frozen"
+	PolicyUnreadable Reason = "policy-unreadable"
+
 	// The API server and this node's identity.
 	APIUnreachable Reason = "api-unreachable"
 	APIForbidden   Reason = "api-forbidden"
@@ -97,6 +107,7 @@ func Reasons() []Reason {
 		SentinelGone, SentinelUnreadable,
 		Inhibited, LogindUnavailable, RebootBudget, BudgetUnreadable,
 		LockFull, BehindOthers, RoomFull, LockUnreadable, LockMissing, EntryForeign, LockLost,
+		PeersUnavailable, TooFewReady, NodesUnreadable, NotInPool, ZoneBusy, Paused, Frozen, PolicyUnreadable,
 		APIUnreachable, APIForbidden, APIRefused, NodeMissing, NoCredential,
 		DrainTimeout, DrainFailed,
 		RebootRefused, RebootUnconfirmed, RebootUnknown, RebootOverdue, RebootCancelled,
@@ -131,9 +142,17 @@ type Demand struct {
 // Queue is the lock as this node last saw it.
 type Queue struct {
 	Holders []string `json:"holders,omitempty"`
-	Limit   int      `json:"limit"`             // of holders, as in force now
+	Limit   int      `json:"limit"`             // of holders, as in force now; 0: not known yet
 	Place   int      `json:"place,omitempty"`   // of this node in the waiting room, from 1; 0: not in it
 	Waiting int      `json:"waiting,omitempty"` // nodes in the waiting room
+
+	Zone        string   `json:"zone,omitempty"`        // that has its turn
+	Unavailable []string `json:"unavailable,omitempty"` // nodes that are down and use up the limit
+	// Uncounted is why the nodes that are down are not counted, "" if they are.
+	Uncounted string `json:"uncounted,omitempty"`
+	// Enforced says whether the API server keeps the lock's rules itself (its
+	// ValidatingAdmissionPolicy is installed); absent: not known.
+	Enforced *bool `json:"enforced,omitempty"`
 }
 
 // Drain is how far the drain has come.

@@ -1,0 +1,398 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kured-host/kured/internal/status"
+)
+
+// Acquire waits for this node's turn and takes the lock. It returns nil when
+// the lock is held, and an error only when the context ends (the caller then
+// calls Release to leave the waiting room) or when our own entry cannot be
+// read. What it waits for, and errors of the API, go to report; so does, at
+// last, the queue when the lock is ours.
+func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error {
+	// By our wall clock, whatever that is, from the time that passed.
+	since := l.stamp(l.now().Add(-time.Since(d.Since)))
+	a := &acquisition{Lock: l, demand: d, since: since, report: report, asleep: map[string]Waiter{}}
+	defer a.unwatch()
+	if d.Shared {
+		if err := sleep(ctx, l.Pace.part(l.Pace.Opening)); err != nil {
+			return fmt.Errorf("wait for the lock: %w", context.Cause(ctx))
+		}
+	}
+	for failures := 0; ; {
+		held, err := a.step(ctx)
+		switch {
+		case held:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("wait for the lock: %w", context.Cause(ctx))
+		case errors.Is(err, ErrUnreadable):
+			return err
+		case errors.Is(err, ErrConflict):
+			// Somebody was quicker. Look again, not all at the same moment.
+			if err := sleep(ctx, l.Pace.part(l.Pace.Spread)); err != nil {
+				continue
+			}
+		case err != nil:
+			failures++
+			a.unwatch()
+			pause := l.Pace.backoff(failures)
+			report(Report{Err: err, Next: time.Now().Add(pause)})
+			if err := sleep(ctx, pause); err != nil {
+				continue
+			}
+		default:
+			failures = 0
+		}
+	}
+}
+
+// acquisition is one call of Acquire: what it has seen so far.
+type acquisition struct {
+	*Lock
+	demand Demand
+	since  time.Time // of the demand, as written
+	report func(Report)
+
+	snap      Snapshot
+	seenSince time.Time // since when snap is the newest we know of, monotonic
+	stale     bool      // snap must be read anew
+	versions  <-chan Snapshot
+	stop      context.CancelFunc // of the watch behind versions
+	free      int                // slots at the last look
+	asleep    map[string]Waiter  // waiters that let others pass them
+
+	ruling    Policy
+	ruledAt   time.Time // when ruling was read
+	pool      Pool
+	pooledAt  time.Time
+	recheck   time.Duration // until the pool is looked at again
+	refused   bool          // we may not list Nodes
+	checked   time.Time     // when the evidence was looked at
+	outside   time.Duration // the last pause outside the room
+	lastRoom  State         // as it was before that pause
+	enforced  *bool
+	uncounted string
+}
+
+// fresh is for how long what was read beside the lock object serves for the
+// next write: the policy and the pool are looked at once for each attempt.
+const fresh = time.Second
+
+// step looks, decides, and does one thing: a write, or a wait. It returns true
+// when the lock is held.
+func (a *acquisition) step(ctx context.Context) (bool, error) {
+	if a.versions == nil || a.stale {
+		snap, err := a.read(ctx)
+		if err != nil {
+			return false, err
+		}
+		a.see(snap)
+	}
+	turn := a.ask()
+	if turn.Move == Hold {
+		a.report(Report{Queue: a.queue(turn)})
+		return true, nil
+	}
+	if turn.Move == Stuck {
+		return false, fmt.Errorf("%w: %s", ErrUnreadable, turn.Detail)
+	}
+	if err := a.learnRules(ctx, turn); err != nil {
+		return false, err
+	}
+	if reason, detail, until := a.ruling.Closed(a.now()); reason != "" {
+		return false, a.stayAway(ctx, turn, reason, detail, until)
+	}
+	if turn = a.ask(); turn.Move == Take || turn.Pool {
+		if err := a.learnPool(ctx); err != nil {
+			return false, err
+		}
+		turn = a.ask()
+	}
+	if burial := a.lookForGone(ctx, turn); len(burial.Remove) > 0 {
+		return false, a.write(ctx, burial)
+	}
+	switch turn.Move {
+	case Take:
+		return a.take(ctx, turn)
+	case Join:
+		return false, a.write(ctx, join(a.Node, Waiter{Since: a.since, Priority: a.Priority, Zone: a.Zone, UID: a.UID}))
+	}
+	return false, a.wait(ctx, turn)
+}
+
+func (a *acquisition) take(ctx context.Context, turn Turn) (bool, error) {
+	h := Holder{
+		Boot: a.Boot, Phase: status.Locked, Since: a.stamp(a.now()),
+		Max: min(turn.Max, MaxHolders), Zone: a.Zone, Reason: a.demand.Reason, UID: a.UID,
+	}
+	if a.Zone != "" {
+		h.Turn = turn.Turn
+		if h.Turn.IsZero() {
+			h.Turn = h.Since
+		}
+	}
+	if err := a.write(ctx, take(a.Node, h)); err != nil {
+		return false, err
+	}
+	a.learnEnforced(ctx)
+	a.report(Report{Queue: a.queue(turn)})
+	return true, nil
+}
+
+func (a *acquisition) ask() Turn {
+	asker := Asker{
+		Node: a.Node, Max: a.Max, Room: a.Room, Priority: a.Priority, Since: a.since, Zone: a.Zone,
+		Policy: a.ruling, Pool: a.pool, MinReady: a.MinReady, CountUnavailable: a.CountUnavailable,
+		Asleep: a.asleep, FreeFor: time.Since(a.seenSince), Stagger: a.Pace.Stagger,
+	}
+	if a.refused || a.Fleet == nil {
+		// Nobody can say of how many: the tightest.
+		asker.Max = numberOrOne(asker.Max)
+		if asker.Policy.Max != nil {
+			one := numberOrOne(*asker.Policy.Max)
+			asker.Policy.Max = &one
+		}
+	}
+	turn := a.snap.State.Ask(asker)
+	a.free = max(1, a.snap.State.limit(asker, asker.Pool.amount(asker.Max))-len(turn.Queue.Holders))
+	return turn
+}
+
+func numberOrOne(v intstr.IntOrString) intstr.IntOrString {
+	if v.Type == intstr.String {
+		return intstr.FromInt32(1)
+	}
+	return v
+}
+
+// see takes a version as the newest known.
+func (a *acquisition) see(snap Snapshot) {
+	if snap.Revision != a.snap.Revision {
+		a.seenSince = time.Now()
+		if a.snap.Revision != "" {
+			for _, name := range overtaken(a.snap.State, snap.State, a.free) {
+				a.asleep[name] = snap.State.Waiters[name]
+			}
+		}
+	}
+	a.snap, a.stale = snap, false
+}
+
+// learnRules reads the policy at the begin, before each attempt to take, and
+// once in a while.
+func (a *acquisition) learnRules(ctx context.Context, turn Turn) error {
+	if a.Rules == nil {
+		return nil
+	}
+	keep := a.Pace.Evidence / 2
+	if turn.Move == Take {
+		keep = fresh
+	}
+	if !a.ruledAt.IsZero() && time.Since(a.ruledAt) < keep {
+		return nil
+	}
+	p, err := a.policy(ctx)
+	if err != nil {
+		return err
+	}
+	a.ruling, a.ruledAt = p, time.Now()
+	return nil
+}
+
+// learnPool lists the Nodes, once for each attempt.
+func (a *acquisition) learnPool(ctx context.Context) error {
+	if a.Fleet == nil || a.refused || !a.pooledAt.IsZero() && time.Since(a.pooledAt) < fresh {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
+	defer cancel()
+	peers, err := a.Fleet.Nodes(ctx)
+	switch {
+	case errors.Is(err, ErrListRefused):
+		if a.MinReady != (intstr.IntOrString{}) {
+			return status.Because(status.NodesUnreadable, fmt.Errorf("lock.min_ready cannot be kept: %w", err))
+		}
+		a.refused, a.uncounted = true, err.Error()
+		return nil
+	case err != nil:
+		return status.Because(status.NodesUnreadable, err)
+	}
+	a.pool, a.pooledAt = Pool{Known: true, Peers: peers}, time.Now()
+	return nil
+}
+
+// learnEnforced finds out, once, whether the API server keeps the rules itself.
+// It only matters for what is told, so an error is no answer.
+func (a *acquisition) learnEnforced(ctx context.Context) {
+	if a.Rules == nil || a.enforced != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
+	defer cancel()
+	if yes, err := a.Rules.Enforced(ctx, a.Node); err == nil {
+		a.enforced = &yes
+	}
+}
+
+func (a *acquisition) write(ctx context.Context, e Edit) error {
+	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
+	defer cancel()
+	snap, err := a.Store.Write(ctx, a.snap.Revision, e)
+	if err != nil {
+		// It may have been applied all the same: what we know is old.
+		a.stale = true
+		return err
+	}
+	a.see(snap)
+	return nil
+}
+
+// stayAway leaves the waiting room while nobody may go, and looks again now
+// and then.
+func (a *acquisition) stayAway(ctx context.Context, turn Turn, reason status.Reason, detail string, until time.Time) error {
+	if turn.Queue.Place > 0 {
+		return a.write(ctx, leave(a.Node))
+	}
+	a.unwatch()
+	after := a.Pace.about(a.Pace.Outside)
+	if opens := until.Sub(a.now()); !until.IsZero() && opens > 0 && opens < after {
+		after = opens + a.Pace.part(a.Pace.Opening)
+	}
+	a.ruledAt = time.Time{}
+	return a.idle(ctx, Report{Reason: reason, Detail: detail, Queue: a.queue(turn)}, after)
+}
+
+// wait blocks until the object changes or it is time to ask again.
+func (a *acquisition) wait(ctx context.Context, turn Turn) error {
+	a.learnEnforced(ctx)
+	after := turn.After
+	if turn.Move == Outside {
+		// Those outside do not watch; they look now and then.
+		a.unwatch()
+		a.outside = a.Pace.outside(a.outside, leftRoom(a.lastRoom, a.snap.State), len(a.snap.State.Waiters))
+		a.lastRoom = a.snap.State
+		after = a.Pace.about(a.outside)
+	} else if err := a.watch(ctx); err != nil {
+		return err
+	}
+	if turn.Pool && turn.First {
+		a.recheck = min(a.Pace.Evidence, max(a.Pace.Recheck, 2*a.recheck))
+		after = sooner(after, a.Pace.about(a.recheck))
+	} else {
+		a.recheck = 0
+	}
+	if turn.First && a.Evidence != nil && len(turn.Queue.Holders)+len(turn.Passed) > 0 {
+		after = sooner(after, a.Pace.Evidence+a.Pace.part(a.Pace.Evidence/4))
+	}
+	return a.idle(ctx, Report{Reason: turn.Reason, Detail: turn.Detail, Queue: a.queue(turn)}, after)
+}
+
+// idle waits for a new version of the object, where it is watched, or until
+// after has passed (0: no limit).
+func (a *acquisition) idle(ctx context.Context, r Report, after time.Duration) error {
+	var timer <-chan time.Time
+	if after > 0 {
+		t := time.NewTimer(after)
+		defer t.Stop()
+		timer, r.Next = t.C, time.Now().Add(after)
+	}
+	a.report(r)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer:
+	case snap, open := <-a.versions:
+		if !open {
+			a.unwatch() // read anew, then watch anew
+			return sleep(ctx, a.Pace.part(a.Pace.Spread))
+		}
+		a.see(snap)
+	}
+	return nil
+}
+
+// queue completes what a turn knows of the queue.
+func (a *acquisition) queue(turn Turn) status.Queue {
+	q := turn.Queue
+	q.Enforced, q.Uncounted = a.enforced, a.uncounted
+	return q
+}
+
+// leftRoom counts the waiters of before that are not there any more.
+func leftRoom(before, after State) int {
+	left := 0
+	for name := range before.Waiters {
+		if _, still := after.Waiters[name]; !still {
+			left++
+		}
+	}
+	return left
+}
+
+// sooner is the lesser of two pauses of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
+}
+
+// watch starts to watch from the version that we know, if it does not yet.
+func (a *acquisition) watch(ctx context.Context) error {
+	if a.versions != nil {
+		return nil
+	}
+	watching, stop := context.WithCancel(ctx)
+	versions, err := a.Store.Watch(watching, a.snap.Revision)
+	if err != nil {
+		stop()
+		return err
+	}
+	a.versions, a.stop = versions, stop
+	return nil
+}
+
+func (a *acquisition) unwatch() {
+	if a.stop != nil {
+		a.stop()
+	}
+	a.versions, a.stop = nil, nil
+}
+
+// lookForGone returns the burial of the entries in our way whose Node does not
+// exist, or is another object than the one that wrote the entry. Only the
+// first in the queue looks: at those who hold and at waiters who sleep, now
+// and then; and whoever overtakes, at those whom it overtakes.
+func (a *acquisition) lookForGone(ctx context.Context, turn Turn) Edit {
+	suspects := slices.Clone(turn.Passed)
+	if turn.Move != Take {
+		suspects = append(suspects, turn.Queue.Holders...)
+	}
+	if a.Evidence == nil || len(suspects) == 0 || time.Since(a.checked) < a.Pace.Evidence || turn.Move != Take && !turn.First {
+		return Edit{}
+	}
+	a.checked = time.Now()
+	alive := map[string]string{}
+	for _, name := range suspects {
+		call, cancel := context.WithTimeout(ctx, a.Pace.Call)
+		uid, found, err := a.Evidence.NodeUID(call, name)
+		cancel()
+		switch {
+		case err != nil: // no answer is no evidence
+		case found:
+			alive[name] = uid
+		default:
+			alive[name] = ""
+		}
+	}
+	return bury(a.snap.State, alive)
+}
