@@ -28,6 +28,7 @@ type machine struct {
 	t     *testing.T
 	name  string
 	store *locktest.Memory
+	rules lock.Rules // nil: none
 
 	mu        sync.Mutex
 	boot      int
@@ -228,7 +229,7 @@ func (m *machine) dial(ctx context.Context) (*Cluster, error) {
 		return nil, errors.Join(err, m.dialError)
 	}
 	uid := m.node().UID
-	turn := &lock.Lock{Store: &line{m}, Pace: lock.DefaultPace(), Node: m.name, UID: uid, Boot: m.bootID(), Max: intstr.FromInt32(1), Room: 8}
+	turn := &lock.Lock{Store: &line{m}, Rules: m.rules, Pace: lock.DefaultPace(), Node: m.name, UID: uid, Boot: m.bootID(), Max: intstr.FromInt32(1), Room: 8}
 	self := (*self)(m)
 	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self, Close: func() {}}, nil
 }

@@ -112,21 +112,23 @@ type Runner struct {
 	once  sync.Once
 	pings chan chan struct{}
 
-	cluster  *Cluster // nil: not connected
-	seen     Observation
-	holder   *lock.Holder  // our entry as last read
-	note     *node.Release // of an admin who released our lock, as last read on our Node
-	lockLost bool          // a write found that our lock is gone; the next look says who it was
-	errors   int           // of effectors, in a row
-	attempts int           // rolled back tries in a row
-	restTill time.Time     // end of the back-off
-	restWhy  string        // for people, of a back-off that was somebody's doing
-	waitTill time.Time     // end of the patience with a gate
-	demanded sentinel.State
-	queuedAt time.Time // since when this demand asks for the lock
-	nagged   bool      // it was told that the way back takes long
-	shared   bool      // the next Acquire starts at an instant that many share
-	now      status.Status
+	cluster   *Cluster // nil: not connected
+	seen      Observation
+	holder    *lock.Holder  // our entry as last read
+	note      *node.Release // of an admin who released our lock, as last read on our Node
+	lockLost  bool          // a write found that our lock is gone; the next look says who it was
+	errors    int           // of effectors, in a row
+	attempts  int           // rolled back tries in a row
+	restTill  time.Time     // end of the back-off
+	restWhy   string        // for people, of a back-off that was somebody's doing
+	waitTill  time.Time     // end of the patience with a gate
+	demanded  sentinel.State
+	queuedAt  time.Time // since when this demand asks for the lock
+	nagged    bool      // it was told that the way back takes long
+	enforced  *bool     // as told last: whether the API server keeps the lock's rules
+	uncounted string    // as told last: why nodes that are down are not counted
+	shared    bool      // the next Acquire starts at an instant that many share
+	now       status.Status
 }
 
 func (r *Runner) init() {

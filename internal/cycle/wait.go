@@ -42,6 +42,11 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 	for {
 		select {
 		case err := <-done:
+			select { // the step's last word, if it was not heard yet
+			case report := <-w.queue:
+				r.showQueue(report)
+			default:
+			}
 			if ended && err != nil {
 				return errChanged
 			}
@@ -79,20 +84,43 @@ func (r *Runner) showQueue(report lock.Report) {
 	if report.Err != nil {
 		reason, detail = reasonOf(report.Err), report.Err.Error()
 	}
-	if reason != r.now.Reason {
+	r.tellOnce(report.Queue)
+	phase := status.Queued
+	switch reason {
+	case status.Paused, status.Frozen, status.PolicyUnreadable:
+		phase = status.Blocked // nobody may go, so there is no queue
+	}
+	if reason != "" && reason != r.now.Reason {
 		message := "waiting for the lock: " + detail
 		if report.Err != nil {
-			r.Log.Warn(message, "phase", status.Queued, "reason", reason)
+			r.Log.Warn(message, "phase", phase, "reason", reason)
 		} else {
-			r.Log.Info(message, "phase", status.Queued, "reason", reason)
+			r.Log.Info(message, "phase", phase, "reason", reason)
 		}
 	}
 	r.publish(func(s *status.Status) {
+		s.Phase = phase
 		s.Reason, s.Detail, s.Next, s.Queue = reason, detail, nil, &report.Queue
 		if !report.Next.IsZero() {
 			s.Next = &report.Next
 		}
 	})
+}
+
+// tellOnce logs what is worth a line when it becomes known and not again.
+func (r *Runner) tellOnce(q status.Queue) {
+	if q.Enforced != nil && (r.enforced == nil || *r.enforced != *q.Enforced) {
+		r.enforced = q.Enforced
+		if *q.Enforced {
+			r.Log.Info("the API server itself keeps the rules of the lock", "phase", r.now.Phase)
+		} else {
+			r.Log.Warn("the API server does not keep the rules of the lock, only the nodes do: apply wall.yaml (Kubernetes 1.30 and later)", "phase", r.now.Phase)
+		}
+	}
+	if q.Uncounted != "" && q.Uncounted != r.uncounted {
+		r.Log.Warn("nodes that are down are not counted: "+q.Uncounted, "phase", r.now.Phase)
+	}
+	r.uncounted = q.Uncounted
 }
 
 func (r *Runner) showDrain(p node.Progress) {
