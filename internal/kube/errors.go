@@ -31,11 +31,12 @@ const (
 
 // Error is why there is no connection to the cluster.
 type Error struct {
-	Kind   Kind
-	Path   string // of the kubeconfig
-	Server string // URL, if it came that far
-	Node   string // the name, if it came that far
-	Err    error
+	Kind     Kind
+	Path     string // of the kubeconfig
+	Server   string // URL, if it came that far
+	Node     string // the name, if it came that far
+	Personal bool   // of a command that a person runs, not of the daemon
+	Err      error
 }
 
 // Permanent reports whether only another configuration of kured can help, so
@@ -62,6 +63,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // Error is one line: what is wrong, the cause, and what to do.
 func (e *Error) Error() string {
 	what, do := e.explain()
+	if e.Personal && (e.Kind == NotFound || e.Kind == Unreadable || e.Kind == Malformed) {
+		do = "give another one with --kubeconfig"
+	}
 	var b strings.Builder
 	b.WriteString(what)
 	if e.Err != nil {

@@ -29,10 +29,12 @@ const (
 
 // nodeOfUser is the node that a user name belongs to, if it is one of a node.
 func nodeOfUser(user string) (name string, ok bool) {
-	if name, ok = strings.CutPrefix(user, kubeletUserPrefix); ok {
-		return name, true
+	for _, prefix := range []string{kubeletUserPrefix, dedicatedUserPrefix} {
+		if name, ok = strings.CutPrefix(user, prefix); ok {
+			return name, true
+		}
 	}
-	return strings.CutPrefix(user, dedicatedUserPrefix)
+	return "", false
 }
 
 // identify finds the name of our Node and sees that the Node exists.

@@ -1,0 +1,129 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// PersonOptions says as whom a person connects.
+type PersonOptions struct {
+	Kubeconfig string // path, as given on the command line; empty: kubectl's rules
+	Kubelet    string // path of the node's kubeconfig, as configured; empty: search
+	Version    string // of kured, for the User-Agent
+}
+
+// Person is a connection as whoever runs a command: an admin on any machine,
+// or root on a node.
+type Person struct {
+	Client     kubernetes.Interface
+	User       string // the name under which the API server knows us; empty if nobody says it
+	Node       string // the node whose credential this is; empty: a person's
+	Kubeconfig string // path, or several joined by ":"
+	Server     string // URL
+}
+
+// ConnectPerson connects with the kubeconfig that is given or, by kubectl's
+// rules, with those in $KUBECONFIG or with ~/.kube/config. If there is neither,
+// and only then, it takes the kubelet's, as the daemon does. It makes one
+// request. Errors are *Error.
+func ConnectPerson(ctx context.Context, o PersonOptions) (*Person, error) {
+	p, err := connectPerson(ctx, o)
+	var e *Error
+	if errors.As(err, &e) {
+		e.Personal = true
+	}
+	return p, err
+}
+
+func connectPerson(ctx context.Context, o PersonOptions) (*Person, error) {
+	raw, path, err := personal(o)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw.Contexts) == 0 {
+		return nil, &Error{Kind: Malformed, Path: path, Err: errors.New("it has no context")}
+	}
+	if err := readable(raw); err != nil {
+		return nil, &Error{Kind: Unreadable, Path: path, Err: err}
+	}
+	cfg, err := clientcmd.NewNonInteractiveClientConfig(*raw, "", &clientcmd.ConfigOverrides{}, nil).ClientConfig()
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	cfg.UserAgent = "kured/" + o.Version
+	client, transport, err := newClient(cfg, nil)
+	if err != nil {
+		return nil, &Error{Kind: Malformed, Path: path, Err: err}
+	}
+	p := &Person{Client: client, Kubeconfig: path, Server: cfg.Host}
+	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	switch {
+	case err == nil:
+		user := review.Status.UserInfo
+		p.User = user.Username
+		p.Node, _ = nodeOfUser(user.Username)
+		if bound := user.Extra[nodeNameExtra]; p.Node == "" && len(bound) == 1 {
+			p.Node = bound[0]
+		}
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err): // before Kubernetes 1.28, or shut off
+		if p.User, err = transport.certificateUser(); err != nil {
+			return nil, &Error{Kind: Unauthorized, Path: path, Server: p.Server, Err: err}
+		}
+		p.Node, _ = nodeOfUser(p.User)
+	default:
+		return nil, apiError(&Cluster{Kubeconfig: path, Server: p.Server}, "", err)
+	}
+	return p, nil
+}
+
+// personal reads the kubeconfig that ConnectPerson uses, with paths resolved.
+func personal(o PersonOptions) (raw *clientcmdapi.Config, path string, err error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath, rules.WarnIfAllMissing = o.Kubeconfig, false
+	rules.MigrationRules = nil // of files as Kubernetes 1.0 had them; it would write
+	path = strings.Join(rules.Precedence, string(filepath.ListSeparator))
+	switch {
+	case o.Kubeconfig != "":
+		path = o.Kubeconfig
+		if err := check(path); err != nil {
+			return nil, path, err
+		}
+	case !anyExists(rules.Precedence):
+		if os.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "" {
+			return nil, path, &Error{Kind: NotFound, Path: path, Err: errors.New("$KUBECONFIG names no file that exists")}
+		}
+		if rules.ExplicitPath, err = Find(o.Kubelet); err != nil {
+			var e *Error
+			if errors.As(err, &e) && e.Kind == NotFound {
+				err = &Error{Kind: NotFound, Path: o.Kubelet, Err: fmt.Errorf("$KUBECONFIG is not set, and there is neither %s nor the kubelet's", clientcmd.RecommendedHomeFile)}
+			}
+			return nil, "", err
+		}
+		path = rules.ExplicitPath
+	}
+	if raw, err = rules.Load(); err != nil {
+		return nil, path, fileError(path, err)
+	}
+	return raw, path, nil
+}
+
+func anyExists(paths []string) bool {
+	for _, path := range paths {
+		if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return true // one that cannot be read is an error, not a reason to take another
+		}
+	}
+	return false
+}
