@@ -74,7 +74,8 @@ type acquisition struct {
 	ruledAt   time.Time // when ruling was read
 	pool      Pool
 	pooledAt  time.Time
-	recheck   time.Duration // until the pool is looked at again
+	recheck   time.Duration // until the pool is looked at again, from the room
+	poolKeep  time.Duration // for how long the list serves outside the room
 	refused   bool          // we may not list Nodes
 	checked   time.Time     // when the evidence was looked at
 	outside   time.Duration // the last pause outside the room
@@ -112,7 +113,7 @@ func (a *acquisition) step(ctx context.Context) (bool, error) {
 		return false, a.stayAway(ctx, turn, reason, detail, until)
 	}
 	if turn = a.ask(); turn.Move == Take || turn.Pool {
-		if err := a.learnPool(ctx); err != nil {
+		if err := a.learnPool(ctx, turn); err != nil {
 			return false, err
 		}
 		turn = a.ask()
@@ -208,9 +209,17 @@ func (a *acquisition) learnRules(ctx context.Context, turn Turn) error {
 	return nil
 }
 
+// maxPoolKeep bounds how old a list may be by which a node outside the room
+// sees no use in asking. Thousands may be there, and a list is costly.
+const maxPoolKeep = time.Hour
+
 // learnPool lists the Nodes, once for each attempt.
-func (a *acquisition) learnPool(ctx context.Context) error {
-	if a.Fleet == nil || a.refused || !a.pooledAt.IsZero() && time.Since(a.pooledAt) < fresh {
+func (a *acquisition) learnPool(ctx context.Context, turn Turn) error {
+	keep := fresh
+	if turn.Move == Outside {
+		keep = a.poolKeep
+	}
+	if a.Fleet == nil || a.refused || !a.pooledAt.IsZero() && time.Since(a.pooledAt) < keep {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
@@ -227,6 +236,9 @@ func (a *acquisition) learnPool(ctx context.Context) error {
 		return status.Because(status.NodesUnreadable, err)
 	}
 	a.pool, a.pooledAt = Pool{Known: true, Peers: peers}, time.Now()
+	if turn.Move == Outside {
+		a.poolKeep = min(maxPoolKeep, max(a.Pace.Evidence, 2*a.poolKeep))
+	}
 	return nil
 }
 
@@ -284,11 +296,12 @@ func (a *acquisition) wait(ctx context.Context, turn Turn) error {
 	} else if err := a.watch(ctx); err != nil {
 		return err
 	}
-	if turn.Pool && turn.First {
+	switch {
+	case !turn.Pool:
+		a.recheck, a.poolKeep = 0, 0
+	case turn.Move == Wait: // the first most often, but the first may be dead
 		a.recheck = min(a.Pace.Evidence, max(a.Pace.Recheck, 2*a.recheck))
-		after = sooner(after, a.Pace.about(a.recheck))
-	} else {
-		a.recheck = 0
+		after = sooner(after, a.Pace.about(a.recheck)*time.Duration(turn.Queue.Place))
 	}
 	if turn.First && a.Evidence != nil && len(turn.Queue.Holders)+len(turn.Passed) > 0 {
 		after = sooner(after, a.Pace.Evidence+a.Pace.part(a.Pace.Evidence/4))

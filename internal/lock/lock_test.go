@@ -554,3 +554,46 @@ func TestGoneWaitersAreBuried(t *testing.T) {
 		}
 	})
 }
+
+// The room is full of one who sleeps, and a peer that was down when we first
+// looked comes back: whoever is outside learns of it, without listing the Nodes
+// at each look.
+func TestOutsideADeadRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := locktest.New(map[string]string{"waiter.dead": entry(lock.Waiter{Version: lock.Version, UID: "u"})}), &fleet{}
+		l := newLock(m, "me", 1)
+		l.Fleet, l.CountUnavailable, l.Room = f, true, 1
+		me, peer := lock.Peer{Name: "me", Ready: true}, lock.Peer{Name: "peer"}
+		f.set(nil, me, peer)
+		done, _ := acquire(t.Context(), l)
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if n := f.asked(); n < 20 || n > 40 {
+			t.Errorf("%d lists in a day", n)
+		}
+		peer.Ready = true
+		f.set(nil, me, peer)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// The first in the room is dead while a peer is down: the second one still
+// notices when the peer is back.
+func TestDeadHeadWhileAPeerIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := locktest.New(map[string]string{"waiter.dead": entry(lock.Waiter{Version: lock.Version, UID: "u"})}), &fleet{}
+		l := newLock(m, "me", 1)
+		l.Fleet, l.CountUnavailable = f, true
+		me, peer := lock.Peer{Name: "me", Ready: true}, lock.Peer{Name: "peer"}
+		f.set(nil, me, peer)
+		done, _ := acquire(t.Context(), l)
+		time.Sleep(time.Hour)
+		peer.Ready = true
+		f.set(nil, me, peer)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -128,22 +128,23 @@ func (s State) Ask(a Asker) Turn {
 	default:
 		t.Move = Outside
 	}
+	t.Pool = limit > used && zone.detail == "" && (stray != "" || free <= 0 || missing != "")
 	switch {
 	case t.Move == Outside:
 		t.Reason, t.Detail = status.RoomFull, fmt.Sprintf("the waiting room is full (%d waiting); %s", len(order), s.held(live))
-	case limit-used <= 0 && len(s.Blocking()) > 0:
+	case limit <= used && len(s.Blocking()) > 0:
 		t.Reason, t.Detail = status.LockUnreadable, s.held(live)
-	case limit-used <= 0:
+	case limit <= used:
 		t.Reason, t.Detail = status.LockFull, fmt.Sprintf("place %d of %d; %s", rank+1, max(len(order), rank+1), s.held(live))
 	case zone.detail != "":
 		t.Reason, t.Detail = status.ZoneBusy, zone.detail
 	case stray != "":
-		t.Reason, t.Detail, t.Pool = stray, strayDetail, true
+		t.Reason, t.Detail = stray, strayDetail
 	case free <= 0:
-		t.Reason, t.Pool = status.PeersUnavailable, true
+		t.Reason = status.PeersUnavailable
 		t.Detail = fmt.Sprintf("nodes that are down already use up the limit of %d: %s; %s", limit, whyAll(down), s.held(live))
 	case missing != "":
-		t.Reason, t.Detail, t.Pool = status.TooFewReady, missing, true
+		t.Reason, t.Detail = status.TooFewReady, missing
 	default:
 		t.Reason, t.Detail = status.BehindOthers, fmt.Sprintf("place %d of %d behind %s", rank+1, max(len(order), rank+1), list(ahead))
 		if t.Move == Wait {
