@@ -34,6 +34,7 @@ func (r *Runner) acquire(ctx context.Context) error {
 	r.shared, r.lockLost = false, false
 	r.seen.Entry, r.seen.Waiting, r.seen.Drained, r.seen.Failure = ThisBootEntry, false, false, nil
 	r.holder = &lock.Holder{Since: time.Now(), Phase: status.Locked, Boot: r.Boot}
+	r.seen.Known = false // our Node may have been cordoned, uncordoned or created anew while we waited
 	r.Log.Info("lock taken", "phase", status.Locked, "waited", round(time.Since(asked)))
 	return nil
 }

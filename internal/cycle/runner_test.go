@@ -348,6 +348,50 @@ func TestNodeCreatedAnewMidDrain(t *testing.T) {
 	})
 }
 
+// The Node object is deleted and registers again while we wait for our turn. The entry that we then write is one of a
+// node that is gone, so the next one may go, too: nothing on this node may begin.
+func TestNodeCreatedAnewInTheQueue(t *testing.T) {
+	story(t, func(m *machine) {
+		m.store.Put(lock.Edit{Set: map[string]string{"holder.other": `{"v":1,"boot":"1","phase":"draining","max":1,"uid":"u"}`}})
+		m.wanted = true
+		m.start(Run)
+		m.awaitPhase(status.Queued)
+		m.mu.Lock()
+		m.self = node.State{UID: "another"}
+		m.mu.Unlock()
+		m.store.Put(lock.Edit{Remove: []string{"holder.other"}})
+		m.await("took the lock for the Node that was", func() bool { return strings.Contains(m.store.Data()["holder.a"], "uid-a") })
+		m.await("gave it back", func() bool {
+			if m.node().Mark != "" {
+				t.Fatal("cordoned with an entry that counts no more")
+			}
+			return m.store.Data()["holder.a"] == ""
+		})
+		m.roll()
+		m.back()
+	})
+}
+
+// A person's cordon that is lifted while we wait for our turn does not stand in for ours.
+func TestForeignCordonGoesInTheQueue(t *testing.T) {
+	story(t, func(m *machine) {
+		m.store.Put(lock.Edit{Set: map[string]string{"holder.other": `{"v":1,"boot":"1","phase":"draining","max":1,"uid":"u"}`}})
+		m.wanted, m.self.Unschedulable = true, true
+		m.start(Run)
+		m.awaitPhase(status.Queued)
+		m.mu.Lock()
+		m.self.Unschedulable = false
+		m.mu.Unlock()
+		m.store.Put(lock.Edit{Remove: []string{"holder.other"}})
+		m.awaitPhase(status.Draining)
+		if m.node().Mark == "" {
+			t.Error("drains a node that takes new pods")
+		}
+		m.roll()
+		m.back()
+	})
+}
+
 // A shutdown that was accepted and does not come is told, and nothing is given back.
 func TestRebootOverdue(t *testing.T) {
 	story(t, func(m *machine) {
