@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -83,10 +82,6 @@ type acquisition struct {
 	enforced  *bool
 	uncounted string
 }
-
-// fresh is for how long what was read beside the lock object serves for the
-// next write: the policy and the pool are looked at once for each attempt.
-const fresh = time.Second
 
 // step looks, decides, and does one thing: a write, or a wait. It returns true
 // when the lock is held.
@@ -186,73 +181,6 @@ func (a *acquisition) see(snap Snapshot) {
 		}
 	}
 	a.snap, a.stale = snap, false
-}
-
-// learnRules reads the policy at the begin, before each attempt to take, and
-// once in a while.
-func (a *acquisition) learnRules(ctx context.Context, turn Turn) error {
-	if a.Rules == nil {
-		return nil
-	}
-	keep := a.Pace.Evidence / 2
-	if turn.Move == Take {
-		keep = fresh
-	}
-	if !a.ruledAt.IsZero() && time.Since(a.ruledAt) < keep {
-		return nil
-	}
-	p, err := a.policy(ctx)
-	if err != nil {
-		return err
-	}
-	a.ruling, a.ruledAt = p, time.Now()
-	return nil
-}
-
-// maxPoolKeep bounds how old a list may be by which a node outside the room
-// sees no use in asking. Thousands may be there, and a list is costly.
-const maxPoolKeep = time.Hour
-
-// learnPool lists the Nodes, once for each attempt.
-func (a *acquisition) learnPool(ctx context.Context, turn Turn) error {
-	keep := fresh
-	if turn.Move == Outside {
-		keep = a.poolKeep
-	}
-	if a.Fleet == nil || a.refused || !a.pooledAt.IsZero() && time.Since(a.pooledAt) < keep {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
-	defer cancel()
-	peers, err := a.Fleet.Nodes(ctx)
-	switch {
-	case errors.Is(err, ErrListRefused):
-		if a.MinReady != (intstr.IntOrString{}) {
-			return status.Because(status.NodesUnreadable, fmt.Errorf("lock.min_ready cannot be kept: %w", err))
-		}
-		a.refused, a.uncounted = true, err.Error()
-		return nil
-	case err != nil:
-		return status.Because(status.NodesUnreadable, err)
-	}
-	a.pool, a.pooledAt = Pool{Known: true, Peers: peers}, time.Now()
-	if turn.Move == Outside {
-		a.poolKeep = min(maxPoolKeep, max(a.Pace.Evidence, 2*a.poolKeep))
-	}
-	return nil
-}
-
-// learnEnforced finds out, once, whether the API server keeps the rules itself.
-// It only matters for what is told, so an error is no answer.
-func (a *acquisition) learnEnforced(ctx context.Context) {
-	if a.Rules == nil || a.enforced != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
-	defer cancel()
-	if yes, err := a.Rules.Enforced(ctx, a.Node); err == nil {
-		a.enforced = &yes
-	}
 }
 
 func (a *acquisition) write(ctx context.Context, e Edit) error {
@@ -379,33 +307,4 @@ func (a *acquisition) unwatch() {
 		a.stop()
 	}
 	a.versions, a.stop = nil, nil
-}
-
-// lookForGone returns the burial of the entries in our way whose Node does not
-// exist, or is another object than the one that wrote the entry. Only the
-// first in the queue looks: at those who hold and at waiters who sleep, now
-// and then; and whoever overtakes, at those whom it overtakes.
-func (a *acquisition) lookForGone(ctx context.Context, turn Turn) Edit {
-	suspects := slices.Clone(turn.Passed)
-	if turn.Move != Take {
-		suspects = append(suspects, turn.Queue.Holders...)
-	}
-	if a.Evidence == nil || len(suspects) == 0 || time.Since(a.checked) < a.Pace.Evidence || turn.Move != Take && !turn.First {
-		return Edit{}
-	}
-	a.checked = time.Now()
-	alive := map[string]string{}
-	for _, name := range suspects {
-		call, cancel := context.WithTimeout(ctx, a.Pace.Call)
-		uid, found, err := a.Evidence.NodeUID(call, name)
-		cancel()
-		switch {
-		case err != nil: // no answer is no evidence
-		case found:
-			alive[name] = uid
-		default:
-			alive[name] = ""
-		}
-	}
-	return bury(a.snap.State, alive)
 }
