@@ -35,6 +35,14 @@ unit: ## Unit and integration tests against a real control plane; no root needed
 e2e: ## End-to-end tests: real systemd nodes install the .deb and reboot (root; RUN=TestName)
 	@RUN='$(RUN)' .ci/test e2e
 
+# How many histories, and the seed of the first one.
+SEEDS ?= 10000
+SEED ?= 1
+
+.PHONY: sim
+sim: ## Simulate clusters in virtual time in which everything goes wrong, and check the laws (SEEDS=20000 SEED=123)
+	@go test -count=1 -timeout 60m -v -run 'TestLaws|TestReplay' ./internal/sim -seeds $(SEEDS) -seed $(SEED) | grep -vE '^=== |^ *--- PASS'
+
 .PHONY: bench
 bench: ## Measure what docs/benchmarks.md tells, and write its table anew (no root; about 12 minutes; BENCH='-idle 1m')
 	@command -v dbus-daemon >/dev/null || .ci/deps unit
