@@ -74,16 +74,8 @@ func printStatus(w io.Writer, s status.Status, now time.Time) error {
 			row("because", "%s", strings.Join(d.Reasons, ", "))
 		}
 	}
-	if q := s.Queue; q != nil && len(q.Holders)+q.Waiting > 0 {
-		line := "free"
-		if len(q.Holders) > 0 {
-			line = "held by " + strings.Join(q.Holders, ", ")
-		}
-		line += fmt.Sprintf("; %d allowed", q.Limit)
-		if q.Place > 0 {
-			line += fmt.Sprintf("; place %d of %d in the queue", q.Place, q.Waiting)
-		}
-		row("lock", "%s", line)
+	if q := s.Queue; q != nil {
+		showQueue(row, *q)
 	}
 	if d := s.Drain; d != nil {
 		row("drain", "%d of %d pods gone", d.Gone, d.Pods)
@@ -93,6 +85,39 @@ func printStatus(w io.Writer, s status.Status, now time.Time) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// showQueue adds what is known of the lock.
+func showQueue(row func(label, format string, args ...any), q status.Queue) {
+	line := "free"
+	if len(q.Holders) > 0 {
+		line = "held by " + strings.Join(q.Holders, ", ")
+	}
+	if q.Zone != "" {
+		line += " of zone " + q.Zone
+	}
+	if q.Limit > 0 {
+		line += fmt.Sprintf("; %d allowed", q.Limit)
+	}
+	if q.Place > 0 {
+		line += fmt.Sprintf("; place %d of %d in the queue", q.Place, q.Waiting)
+	}
+	if len(q.Holders)+q.Waiting+len(q.Unavailable) > 0 {
+		row("lock", "%s", line)
+	}
+	if len(q.Unavailable) > 0 {
+		row("down", "%s (they use up the same limit)", strings.Join(q.Unavailable, ", "))
+	}
+	if q.Uncounted != "" {
+		row("down", "not counted: %s", q.Uncounted)
+	}
+	if q.Enforced != nil {
+		keeper := "the API server"
+		if !*q.Enforced {
+			keeper = "the nodes alone; apply wall.yaml"
+		}
+		row("rules", "kept by %s", keeper)
+	}
 }
 
 // ago is the time from then to now, in whole seconds.

@@ -38,6 +38,15 @@ wanted:   for 2h0m0s, by /run/reboot-required
 because:  libc6, linux-image
 lock:     held by node-a; 1 allowed; place 1 of 2 in the queue
 `},
+		{"queued, with all that the lock looks at", status.Status{Node: "node-b", Phase: status.Queued, Reason: status.PeersUnavailable, Since: now,
+			Queue: &status.Queue{Holders: []string{"node-a"}, Limit: 2, Place: 1, Waiting: 1, Zone: "eu-1a", Unavailable: []string{"node-x"}, Enforced: new(bool)}}, `
+node:     node-b
+phase:    queued, for 0s
+reason:   peers-unavailable
+lock:     held by node-a of zone eu-1a; 2 allowed; place 1 of 1 in the queue
+down:     node-x (they use up the same limit)
+rules:    kept by the nodes alone; apply wall.yaml
+`},
 		{"draining", status.Status{Node: "node-b", Phase: status.Draining, Since: now,
 			Drain: &status.Drain{Pods: 14, Gone: 12, Held: []string{"pod shop/web-7 held by PodDisruptionBudget shop/web"}}}, `
 node:     node-b
