@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
-	root.AddCommand(newRun(), newUncordon(), newStatus(), newConfig(), newVersion())
+	root.AddCommand(newRun(), newUncordon(), newStatus(), newLock(), newConfig(), newVersion())
 	return root
 }
 

@@ -9,11 +9,13 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 // The scripts in testdata/script are the specification of the command line:
 // what is typed, what is said, and the exit code.
 func TestMain(m *testing.M) {
+	clientcmd.RecommendedHomeFile = "/no-home/.kube/config" // no test may reach a person's own clusters
 	testscript.Main(m, map[string]func(){
 		"kured": func() { os.Exit(execute(context.Background(), os.Args[1:])) },
 	})
@@ -29,6 +31,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("RUNTIME_DIRECTORY", env.WorkDir)
 			env.Setenv("STATE_DIRECTORY", env.WorkDir)
 			env.Setenv("KURED_BOOT_ID", "0123456789abcdef0123456789abcdef")
+			env.Setenv("KUBECONFIG", "")
+			env.Setenv("TWO_LINES", "two\nlines")
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/kured-host/kured/internal/kube"
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/node"
+)
+
+// lockTimeout bounds the commands below as a whole.
+const lockTimeout = 2 * time.Minute
+
+func newLock() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "lock",
+		Short: "Show which nodes hold the lock and which wait for it",
+		Long: `Show which nodes hold the lock and which wait for it.
+
+It runs on any machine with a kubeconfig: that of --kubeconfig, else those of
+$KUBECONFIG or ~/.kube/config, else on a node the kubelet's. The lock's name is
+that of the configuration, if there is one.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return &exitError{exitUsage, fmt.Errorf("--output %q: must be text or json", output)}
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), lockTimeout)
+			defer cancel()
+			o, err := openLock(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			l, err := o.viewer().List(ctx)
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(struct {
+					Namespace string `json:"namespace"`
+					Name      string `json:"name"`
+					lock.Listing
+				}{o.store.Namespace, o.store.Name, l})
+			}
+			return printLock(cmd.OutOrStdout(), o.name(), l, time.Now())
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
+	flags := cmd.PersistentFlags()
+	flags.String("config", configPath, "configuration `file`")
+	flags.String("kubeconfig", "", "kubeconfig `file` to use")
+	flags.String("namespace", "", "`namespace` of the lock (default: as configured, kube-system)")
+	flags.String("name", "", "`name` of the lock (default: as configured, kured-lock)")
+	cmd.AddCommand(newLockRelease())
+	return cmd
+}
+
+func newLockRelease() *cobra.Command {
+	var why string
+	cmd := &cobra.Command{
+		Use:   "release NODE --reason WHY",
+		Short: "Take a node that does not come back out of the lock",
+		Long: `Take a node that does not come back out of the lock.
+
+kured never does this by itself, however long a node holds: one node down is
+better than two. Look first whether the node is alive; while it drains or
+reboots, a release lets one node more go down than is allowed.
+
+The reason and your name are written on the Node, where its kured finds and
+logs them, and in an Event that "kubectl describe node NODE" shows.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if err := lock.CheckWhy(why); err != nil {
+				return &exitError{exitUsage, fmt.Errorf("--reason %w", err)}
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), lockTimeout)
+			defer cancel()
+			o, err := openLock(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			if o.person.Node != "" {
+				// Where the API server guards the lock it would refuse; elsewhere nobody would.
+				return fmt.Errorf("%s is the credential of the node %s: a release is a person's decision, give a person's with --kubeconfig", o.person.Kubeconfig, o.person.Node)
+			}
+			tell := func(line string) { fmt.Fprintln(cmd.OutOrStdout(), printable(line)) }
+			r := o.releaser()
+			found, err := r.Find(ctx, given[0])
+			if err != nil {
+				return o.explain(err)
+			}
+			tell(found.String())
+			tell(found.Meaning())
+			err = r.Release(ctx, found, why, tell)
+			if errors.Is(err, lock.ErrChanged) {
+				return &exitError{exitTempFail, err}
+			}
+			return o.explain(err)
+		},
+	}
+	cmd.Flags().StringVar(&why, "reason", "", "`why`, for the node's journal and for those who ask later (required)")
+	return cmd
+}
+
+// opened is the lock of a command that a person runs.
+type opened struct {
+	person *kube.Person
+	store  lock.ConfigMap
+	viewer func() lock.Viewer
+}
+
+func openLock(ctx context.Context, cmd *cobra.Command) (*opened, error) {
+	cfg, err := loadConfig(cmd)
+	if err != nil {
+		return nil, err
+	}
+	value := func(flag, configured string) string {
+		if f := cmd.Flags().Lookup(flag); f.Changed {
+			return f.Value.String()
+		}
+		return configured
+	}
+	person, err := kube.ConnectPerson(ctx, kube.PersonOptions{
+		Kubeconfig: value("kubeconfig", ""), Kubelet: cfg.Kubernetes.Kubeconfig, Version: version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{person: person, store: lock.ConfigMap{
+		Client:     person.Client,
+		Namespace:  value("namespace", cfg.Lock.Namespace),
+		Name:       value("name", cfg.Lock.Name),
+		PolicyName: cfg.Lock.Policy,
+	}}
+	o.viewer = func() lock.Viewer {
+		v := lock.Viewer{
+			Store: o.store, Rules: o.store, Policy: cfg.Lock.Policy, Pace: lock.DefaultPace(),
+			Fleet: lock.Nodes{Client: person.Client, Selector: cfg.Lock.NodeSelector},
+		}
+		if configured(cmd) && o.store.Namespace == cfg.Lock.Namespace && o.store.Name == cfg.Lock.Name {
+			v.Max = &cfg.Lock.MaxConcurrent // of this pool
+		}
+		return v
+	}
+	return o, nil
+}
+
+// configured reports whether there is a configuration, so that this is a node of the pool.
+func configured(cmd *cobra.Command) bool {
+	_, err := os.Stat(cmd.Flags().Lookup("config").Value.String())
+	return err == nil
+}
+
+func (o *opened) name() string { return o.store.Namespace + "/" + o.store.Name }
+
+func (o *opened) releaser() lock.Releaser {
+	by := o.person.User
+	if by == "" {
+		by = "somebody whom the API server does not name"
+	}
+	return lock.Releaser{
+		Store: o.store, Notices: node.Notes{Client: o.person.Client}, Pace: lock.DefaultPace(),
+		Lock: o.name(), By: by,
+	}
+}
+
+// explain adds to a refusal of a release what to do about it.
+func (o *opened) explain(err error) error {
+	if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) {
+		return err
+	}
+	return fmt.Errorf("%w\na release needs the rights to patch nodes and the ConfigMap %s, to create events in the namespace default and, where the API server guards the lock, the verb break-glass on locks.kured.dev %s in the namespace %s", err, o.name(), o.store.Name, o.store.Namespace)
+}
+
+// printLock writes the lock for people.
+func printLock(w io.Writer, name string, l lock.Listing, now time.Time) error {
+	var b strings.Builder
+	limit := "limit not known here"
+	if l.Limit > 0 {
+		limit = fmt.Sprintf("%d allowed", l.Limit)
+	}
+	if l.LimitNote != "" {
+		limit += " (" + l.LimitNote + ")"
+	}
+	held := len(l.Holders)
+	for _, u := range l.Unreadable {
+		if u.Holds {
+			held++
+		}
+	}
+	fmt.Fprintf(&b, "lock %s: %d held, %s, %d waiting\n", name, held, limit, len(l.Waiters))
+	if p := l.Policy; p != nil {
+		fmt.Fprintf(&b, "policy %s: %s\n", p.Name, ruling(*p))
+	}
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) {
+		for i, c := range cells {
+			if cells[i] = c; c == "" {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
+	}
+	if len(l.Holders) > 0 {
+		fmt.Fprintln(table)
+		row("HOLDER", "PHASE", "SINCE", "AGE", "ZONE", "BOOT", "REASON")
+		for _, h := range l.Holders {
+			row(h.Node, string(h.Phase), h.Since.UTC().Format(time.RFC3339), ago(now, h.Since).String(), h.Zone, h.Boot, h.Reason)
+		}
+	}
+	if len(l.Waiters) > 0 {
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(table)
+		row("PLACE", "WAITER", "SINCE", "AGE", "ZONE", "PRIORITY")
+		for _, wait := range l.Waiters {
+			row(fmt.Sprint(wait.Place), wait.Node, wait.Since.UTC().Format(time.RFC3339), ago(now, wait.Since).String(), wait.Zone, fmt.Sprint(wait.Priority))
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if len(l.Unreadable) > 0 {
+		fmt.Fprintln(&b)
+	}
+	for _, u := range l.Unreadable {
+		what := "it takes a place in the waiting room"
+		if u.Holds {
+			what = "it counts as a holder"
+		}
+		remedy := "remove the key from the ConfigMap by hand"
+		if u.Node != "" {
+			remedy = "kured lock release " + u.Node + " removes it"
+		}
+		fmt.Fprintf(&b, "%s cannot be read, %s: %s (%s)\n", u.Key, what, u.What, remedy)
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(printable(line), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ruling is a policy in one line.
+func ruling(p lock.Ruling) string {
+	var words []string
+	if p.Error != "" {
+		words = append(words, p.Error)
+	}
+	if p.Max != "" {
+		words = append(words, p.Max+" allowed")
+	}
+	if p.Room > 0 {
+		words = append(words, fmt.Sprintf("%d may wait", p.Room))
+	}
+	if p.Closed != "" {
+		words = append(words, p.Detail)
+	}
+	if len(words) == 0 {
+		return "limits nothing"
+	}
+	return strings.Join(words, "; ")
+}
+
+// printable is a line of text, some of which others wrote, that does nothing
+// to a terminal.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.TrimSuffix(line, "\n"))
+}

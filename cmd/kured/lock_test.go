@@ -1,0 +1,385 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/kured-host/kured/internal/config"
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/testenv"
+	"github.com/kured-host/kured/internal/testenv/fakelogin1"
+	"github.com/kured-host/kured/internal/testenv/standin"
+)
+
+func TestPrintLock(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 30, 0, 0, time.UTC)
+	at := now.Add(-30 * time.Minute)
+	for _, c := range []struct {
+		name string
+		l    lock.Listing
+		want string
+	}{
+		{"free", lock.Listing{}, `
+lock kube-system/kured-lock: 0 held, limit not known here, 0 waiting
+`},
+		{"busy", lock.Listing{
+			Limit:   2,
+			Holders: []lock.HolderItem{{Node: "node-a", Holder: lock.Holder{Boot: "0123456789abcdef0123456789abcdef", Phase: status.Draining, Since: at, Zone: "eu-1a", Reason: "linux-image-6.1.0-40\x1b[2J"}}},
+			Waiters: []lock.WaiterItem{{Node: "node-b", Place: 1, Waiter: lock.Waiter{Since: at, Priority: 5}}, {Node: "node-with-a-long-name", Place: 2, Waiter: lock.Waiter{Since: now, Zone: "eu-1b"}}},
+			Policy:  &lock.Ruling{Name: "kured-policy", Max: "10%", Closed: status.Paused, Detail: "paused for the whole cluster: upgrade"},
+		}, `
+lock kube-system/kured-lock: 1 held, 2 allowed, 2 waiting
+policy kured-policy: 10% allowed; paused for the whole cluster: upgrade
+
+HOLDER  PHASE     SINCE                 AGE    ZONE   BOOT                              REASON
+node-a  draining  2026-11-22T12:00:00Z  30m0s  eu-1a  0123456789abcdef0123456789abcdef  linux-image-6.1.0-40 [2J
+
+PLACE  WAITER                 SINCE                 AGE    ZONE   PRIORITY
+1      node-b                 2026-11-22T12:00:00Z  30m0s  -      5
+2      node-with-a-long-name  2026-11-22T12:30:00Z  0s     eu-1b  0
+`},
+		{"damaged", lock.Listing{
+			Limit: 1, LimitNote: "10% is not counted: forbidden",
+			Unreadable: []lock.Unreadable{{Key: "holder.node-a", What: "version 2, this kured reads version 1", Holds: true, Node: "node-a"}, {Key: "other", What: "neither", Holds: true}, {Key: "waiter.node-b", What: "no JSON", Node: "node-b"}},
+			Policy:     &lock.Ruling{Name: "kured-policy", Error: "forbidden"},
+		}, `
+lock kube-system/kured-lock: 2 held, 1 allowed (10% is not counted: forbidden), 0 waiting
+policy kured-policy: forbidden
+
+holder.node-a cannot be read, it counts as a holder: version 2, this kured reads version 1 (kured lock release node-a removes it)
+other cannot be read, it counts as a holder: neither (remove the key from the ConfigMap by hand)
+waiter.node-b cannot be read, it takes a place in the waiting room: no JSON (kured lock release node-b removes it)
+`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b strings.Builder
+			if err := printLock(&b, "kube-system/kured-lock", c.l, now); err != nil {
+				t.Fatal(err)
+			}
+			if got := "\n" + b.String(); got != c.want {
+				t.Errorf("got:%s\nwant:%s", got, c.want)
+			}
+		})
+	}
+}
+
+// cluster is a real API server with a lock, as people use it.
+type cluster struct {
+	*testenv.ControlPlane
+	t   *testing.T
+	dir string
+}
+
+// as writes the kubeconfig of a user and returns its path.
+func (c *cluster) as(s testenv.Subject) string {
+	c.t.Helper()
+	credential, err := c.Issue(s)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	path, err := credential.Write(c.dir, strings.ReplaceAll(s.User, ":", "-"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return path
+}
+
+// kured runs a command, which must end with the given code, and returns what it wrote.
+func (c *cluster) kured(code int, line ...string) (out string, err error) {
+	c.t.Helper()
+	var b bytes.Buffer
+	root := newRoot()
+	root.SetArgs(append(line, "--config", filepath.Join(c.dir, "kured.toml")))
+	root.SetOut(&b)
+	err = root.ExecuteContext(c.t.Context())
+	var coded *exitError
+	switch {
+	case err == nil && code != 0, err != nil && code == 0,
+		err != nil && errors.As(err, &coded) && coded.code != code, err != nil && coded == nil && code != 1:
+		c.t.Fatalf("%q: code %d expected, got %v\n%s", line, code, err, b.String())
+	}
+	return b.String(), err
+}
+
+func (c *cluster) node(name string) *corev1.Node {
+	c.t.Helper()
+	n, err := c.Admin().CoreV1().Nodes().Get(c.t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// put writes into the lock as somebody does who may do everything.
+func (c *cluster) put(data string) {
+	c.t.Helper()
+	_, err := c.Admin().CoreV1().ConfigMaps("kube-system").Patch(c.t.Context(), "kured-lock", types.MergePatchType, []byte(`{"data":`+data+`}`), metav1.PatchOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// may gives a user a right, and waits until it takes effect.
+func (c *cluster) may(user, verb, resource string) {
+	c.t.Helper()
+	name := strings.Join([]string{user, verb, resource}, "-")
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name},
+		Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{resource}, Verbs: []string{verb}}}}
+	if _, err := c.Admin().RbacV1().ClusterRoles().Create(c.t.Context(), role, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}}
+	if _, err := c.Admin().RbacV1().ClusterRoleBindings().Create(c.t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	c.eventually(name, func() bool {
+		review, err := c.Admin().AuthorizationV1().SubjectAccessReviews().Create(c.t.Context(), &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Resource: resource, Namespace: "kube-system"}}}, metav1.CreateOptions{})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return review.Status.Allowed
+	})
+}
+
+// events are those that kubectl describe node shows, of kured.
+func (c *cluster) events(name string) (messages []string) {
+	c.t.Helper()
+	for _, uid := range []types.UID{types.UID(name), "the Node's own UID is asked for, too"} {
+		list, err := c.Admin().CoreV1().Events("").SearchWithContext(c.t.Context(), scheme.Scheme, &corev1.ObjectReference{Kind: "Node", Name: name, UID: uid})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, e := range list.Items {
+			if e.Reason == node.EventReason && e.Type == corev1.EventTypeWarning {
+				messages = append(messages, e.Message)
+			}
+		}
+	}
+	return messages
+}
+
+func (c *cluster) eventually(what string, ok func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// journal is what a daemon logs.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
+// A node holds the lock in a drain that does not end. People look at it, those
+// who may not are refused, an admin releases it; the node says who it was. The
+// API server and the daemon are real, the kubelet a stand-in, logind a fake.
+func TestLockOnTheRealServer(t *testing.T) {
+	c := &cluster{testenv.New(t, testenv.Options{Controllers: true, Scheduler: true}), t, t.TempDir()}
+	manifest, err := os.ReadFile(filepath.Join("..", "..", "packaging", "kubernetes", "kured.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Apply(t.Context(), manifest); err != nil {
+		t.Fatal(err)
+	}
+	testenv.NewNode(t, c.ControlPlane, standin.Options{NodeName: "node-a"})
+	testenv.NewNode(t, c.ControlPlane, standin.Options{NodeName: "node-b"})
+	alice := c.as(testenv.Subject{User: "alice", Groups: []string{"system:masters"}})
+	nodeA, nodeB := c.as(testenv.NodeSubject("node-a")), c.as(testenv.NodeSubject("node-b"))
+	unblock := blockDrain(c, "node-a")
+
+	cfg := config.Default()
+	cfg.Log.Format, cfg.Sentinel.Settle, cfg.Kubernetes.Kubeconfig = "text", 0, nodeA
+	cfg.Sentinel.Paths = []string{filepath.Join(c.dir, "reboot-required")}
+	for path, content := range map[string]string{cfg.Sentinel.Paths[0]: "", filepath.Join(c.dir, "kured.toml"): "[kubernetes]\nkubeconfig = \"" + nodeB + "\"\n"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := map[string]string{
+		"DBUS_SYSTEM_BUS_ADDRESS": fakelogin1.Start(t).Address(), "RUNTIME_DIRECTORY": c.dir, "STATE_DIRECTORY": c.dir,
+		"KURED_BOOT_ID": "0123456789abcdef0123456789abcdef",
+	}
+	h, err := newHouse(cfg, func(key string) string { return env[key] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := &journal{}
+	h.log = slog.New(slog.NewTextHandler(logged, nil))
+	t.Setenv("NOTIFY_SOCKET", "")
+	t.Setenv("WATCHDOG_USEC", "")
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		if err := h.run(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { // after the context of the test has ended
+		ended.Wait()
+		if t.Failed() {
+			t.Logf("journal:\n%s", logged)
+		}
+	})
+
+	// Everybody who may read the lock sees it: an admin by --kubeconfig, and root on a node without any flag.
+	t.Setenv("KUBECONFIG", alice)
+	var out string
+	c.eventually("draining", func() bool {
+		out, _ = c.kured(0, "lock")
+		return strings.Contains(out, "draining")
+	})
+	shown := regexp.MustCompile(`^lock kube-system/kured-lock: 1 held, 1 allowed, 0 waiting
+policy kured-policy: limits nothing
+
+HOLDER  PHASE     SINCE +AGE +ZONE  BOOT +REASON
+node-a  draining  20[-0-9]+T[0-9:]+Z  [0-9sm]+ +- +0123456789abcdef0123456789abcdef  -
+$`)
+	if !shown.MatchString(out) {
+		t.Errorf("the list:\n%s", out)
+	}
+	t.Setenv("KUBECONFIG", "")
+	out, _ = c.kured(0, "lock", "--kubeconfig", nodeB, "-o", "json")
+	var listed struct {
+		Namespace, Name string
+		Limit           int
+		Holders         []struct{ Node, Phase, Boot string }
+		Waiters         []any
+	}
+	if err := json.Unmarshal([]byte(out), &listed); err != nil || listed.Name != "kured-lock" || listed.Namespace != "kube-system" || listed.Limit != 1 ||
+		len(listed.Holders) != 1 || listed.Holders[0].Node != "node-a" || listed.Holders[0].Phase != "draining" || listed.Waiters == nil {
+		t.Errorf("as JSON: %v\n%s", err, out)
+	}
+
+	// A node's credential releases nobody else, present or gone.
+	c.put(`{"holder.gone":"{\"v\":1,\"boot\":\"1\",\"phase\":\"rebooting\",\"max\":1,\"uid\":\"u\"}"}`)
+	for _, name := range []string{"node-a", "node-b", "gone"} {
+		_, err = c.kured(1, "lock", "release", name, "--reason", "for fun") // the configuration's kubeconfig
+		if err.Error() != nodeB+" is the credential of the node node-b: a release is a person's decision, give a person's with --kubeconfig" {
+			t.Errorf("refused with: %v", err)
+		}
+	}
+	// A person without the rights is told which they are, and nothing is done.
+	bob := c.as(testenv.Subject{User: "bob"})
+	c.may("bob", "get", "configmaps")
+	_, err = c.kured(1, "lock", "release", "node-a", "--reason", "for fun", "--kubeconfig", bob)
+	if text := err.Error(); !strings.HasPrefix(text, `nothing was released: annotate node node-a: nodes "node-a" is forbidden: User "bob" `) ||
+		!strings.HasSuffix(text, "\na release needs the rights to patch nodes and the ConfigMap kube-system/kured-lock, to create events in the namespace default and, where the API server guards the lock, the verb break-glass on locks.kured.dev kured-lock in the namespace kube-system") {
+		t.Errorf("refused with: %s", text)
+	}
+	c.may("bob", "patch", "nodes")
+	_, err = c.kured(1, "lock", "release", "node-a", "--reason", "for fun", "--kubeconfig", bob)
+	if text := err.Error(); !strings.HasPrefix(text, `nothing was released: write lock kube-system/kured-lock: configmaps "kured-lock" is forbidden: User "bob" `) {
+		t.Errorf("refused with: %s", text)
+	}
+	if c.node("node-a").Annotations[node.ReleasedAnnotation] != "" || len(c.events("node-a")) != 0 {
+		t.Error("a refused release left something")
+	}
+	if _, err = c.kured(1, "lock", "release", "node-c", "--reason", "x", "--kubeconfig", alice); err.Error() != `node "node-c" has no entry in the lock, nothing to release` {
+		t.Errorf("without an entry: %v", err)
+	}
+	if _, err = c.kured(1, "lock", "--kubeconfig", alice, "--name", "other"); !errors.Is(err, lock.ErrMissing) {
+		t.Errorf("another lock: %v", err)
+	}
+
+	// The admin releases.
+	out, _ = c.kured(0, "lock", "release", "node-a", "--reason", "it is broken", "--kubeconfig", alice)
+	for _, line := range []string{"node-a holds: draining, since 20", "node-a is in the midst of a drain. ", "wrote who and why on the Node node-a\n",
+		"removed holder.node-a from the lock kube-system/kured-lock\n", "recorded an Event about the Node node-a\n"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("%q is not told:\n%s", line, out)
+		}
+	}
+	if got := c.events("node-a"); len(got) != 1 || got[0] != "lock kube-system/kured-lock of this node released by alice: it is broken" {
+		t.Errorf("kubectl describe node shows %q", got)
+	}
+	if _, err = c.kured(1, "lock", "release", "node-a", "--reason", "again", "--kubeconfig", alice); !errors.Is(err, lock.ErrNoEntry) {
+		t.Errorf("again: %v", err)
+	}
+	unblock()
+	c.eventually("the node tells", func() bool { return strings.Contains(logged.String(), "next try in 5m0s") })
+	if text := logged.String(); strings.Count(text, "lock released by alice: it is broken") != 1 || strings.Contains(text, "asking logind") {
+		t.Errorf("journal:\n%s", text)
+	}
+	if n := c.node("node-a"); n.Annotations[node.ReleasedAnnotation] != "" || n.Spec.Unschedulable || n.Annotations[node.MarkAnnotation] != "" {
+		t.Errorf("left on the Node: %v, cordoned %v", n.Annotations, n.Spec.Unschedulable)
+	}
+
+	// One whose Node is gone, and one that cannot be read.
+	out, _ = c.kured(0, "lock", "release", "gone", "--reason", "it was sold", "--kubeconfig", alice)
+	if !strings.Contains(out, "there is no Node gone any more, so nothing was written on it\n") || len(c.events("gone")) != 1 {
+		t.Errorf("a node that is gone:\n%s", out)
+	}
+	c.put(`{"holder.node-b":"{\"v\":9}"}`)
+	if out, _ = c.kured(0, "lock", "--kubeconfig", nodeB); !strings.Contains(out, "holder.node-b cannot be read, it counts as a holder: version 9, ") {
+		t.Errorf("unreadable:\n%s", out)
+	}
+	c.kured(0, "lock", "release", "node-b", "--reason", "damaged", "--kubeconfig", alice)
+	if note := c.node("node-b").Annotations[node.ReleasedAnnotation]; !strings.HasPrefix(note, `{"by":"alice","why":"damaged","at":"20`) || !strings.HasSuffix(note, `Z","boot":""}`) {
+		t.Errorf("note %s", note)
+	}
+	cm, err := c.Admin().CoreV1().ConfigMaps("kube-system").Get(t.Context(), "kured-lock", metav1.GetOptions{})
+	if err != nil || len(cm.Data) != 0 {
+		t.Errorf("left in the lock: %v, %v", cm.Data, err)
+	}
+}
+
+// blockDrain puts a pod on the node that a budget keeps there, until the returned function is called.
+func blockDrain(c *cluster, on string) (unblock func()) {
+	c.t.Helper()
+	app := map[string]string{"app": "web"}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default", Labels: app},
+		Spec: corev1.PodSpec{NodeName: on, Containers: []corev1.Container{{Name: "c", Image: "registry.example/web"}}}}
+	if _, err := c.Admin().CoreV1().Pods("default").Create(c.t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	one := intstr.FromInt32(1)
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default"},
+		Spec: policyv1.PodDisruptionBudgetSpec{MinAvailable: &one, Selector: &metav1.LabelSelector{MatchLabels: app}}}
+	if _, err := c.Admin().PolicyV1().PodDisruptionBudgets("default").Create(c.t.Context(), budget, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	return func() {
+		c.t.Helper()
+		if err := c.Admin().PolicyV1().PodDisruptionBudgets("default").Delete(c.t.Context(), "web", metav1.DeleteOptions{}); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
