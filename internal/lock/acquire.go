@@ -36,8 +36,13 @@ func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error
 		case errors.Is(err, ErrUnreadable):
 			return err
 		case errors.Is(err, ErrConflict):
-			// Somebody was quicker. Look again, not all at the same moment.
-			if err := sleep(ctx, l.Pace.part(l.Pace.Spread)); err != nil {
+			// Somebody was quicker. Look again, not all at the same moment; the
+			// first in the room has nobody to make way for.
+			spread := l.Pace.Spread
+			if a.head {
+				spread /= 10
+			}
+			if err := sleep(ctx, l.Pace.part(spread)); err != nil {
 				continue
 			}
 		case err != nil:
@@ -67,6 +72,7 @@ type acquisition struct {
 	versions  <-chan Snapshot
 	stop      context.CancelFunc // of the watch behind versions
 	free      int                // slots at the last look
+	head      bool               // first in the room, at the last look
 	asleep    map[string]Waiter  // waiters that let others pass them
 
 	ruling    Policy
@@ -77,6 +83,7 @@ type acquisition struct {
 	poolKeep  time.Duration // for how long the list serves outside the room
 	refused   bool          // we may not list Nodes
 	checked   time.Time     // when the evidence was looked at
+	passedAt  time.Time     // the same, against those whom we overtake
 	outside   time.Duration // the last pause outside the room
 	lastRoom  State         // as it was before that pause
 	enforced  *bool
@@ -159,6 +166,7 @@ func (a *acquisition) ask() Turn {
 		}
 	}
 	turn := a.snap.State.Ask(asker)
+	a.head = turn.First && turn.Queue.Place > 0
 	a.free = max(1, a.snap.State.limit(asker, asker.Pool.amount(asker.Max))-len(turn.Queue.Holders))
 	return turn
 }
@@ -213,7 +221,6 @@ func (a *acquisition) stayAway(ctx context.Context, turn Turn, reason status.Rea
 
 // wait blocks until the object changes or it is time to ask again.
 func (a *acquisition) wait(ctx context.Context, turn Turn) error {
-	a.learnEnforced(ctx)
 	after := turn.After
 	if turn.Move == Outside {
 		// Those outside do not watch; they look now and then.
@@ -221,8 +228,11 @@ func (a *acquisition) wait(ctx context.Context, turn Turn) error {
 		a.outside = a.Pace.outside(a.outside, leftRoom(a.lastRoom, a.snap.State), len(a.snap.State.Waiters))
 		a.lastRoom = a.snap.State
 		after = a.Pace.about(a.outside)
-	} else if err := a.watch(ctx); err != nil {
-		return err
+	} else {
+		a.learnEnforced(ctx)
+		if err := a.watch(ctx); err != nil {
+			return err
+		}
 	}
 	switch {
 	case !turn.Pool:
@@ -231,8 +241,9 @@ func (a *acquisition) wait(ctx context.Context, turn Turn) error {
 		a.recheck = min(a.Pace.Evidence, max(a.Pace.Recheck, 2*a.recheck))
 		after = sooner(after, a.Pace.about(a.recheck)*time.Duration(turn.Queue.Place))
 	}
-	if turn.First && a.Evidence != nil && len(turn.Queue.Holders)+len(turn.Passed) > 0 {
-		after = sooner(after, a.Pace.Evidence+a.Pace.part(a.Pace.Evidence/4))
+	if turn.Move == Wait && a.Evidence != nil && len(turn.Queue.Holders)+len(turn.Passed) > 0 {
+		due := a.evidenceEvery(turn) - time.Since(a.checked)
+		after = sooner(after, max(time.Second, due+a.Pace.part(a.Pace.Evidence/4)))
 	}
 	return a.idle(ctx, Report{Reason: turn.Reason, Detail: turn.Detail, Queue: a.queue(turn)}, after)
 }

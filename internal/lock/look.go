@@ -20,9 +20,9 @@ import (
 const fresh = time.Second
 
 // learnRules reads the policy at the begin, before each attempt to take, and
-// once in a while.
+// once in a while; not where the full room is in the way already.
 func (a *acquisition) learnRules(ctx context.Context, turn Turn) error {
-	if a.Rules == nil {
+	if a.Rules == nil || turn.Move == Outside {
 		return nil
 	}
 	keep := a.Pace.Evidence / 2
@@ -39,10 +39,6 @@ func (a *acquisition) learnRules(ctx context.Context, turn Turn) error {
 	a.ruling, a.ruledAt = p, time.Now()
 	return nil
 }
-
-// maxPoolKeep bounds how old a list may be by which a node outside the room
-// sees no use in asking. Thousands may be there, and a list is costly.
-const maxPoolKeep = time.Hour
 
 // learnPool lists the Nodes, once for each attempt.
 func (a *acquisition) learnPool(ctx context.Context, turn Turn) error {
@@ -68,7 +64,7 @@ func (a *acquisition) learnPool(ctx context.Context, turn Turn) error {
 	}
 	a.pool, a.pooledAt = Pool{Known: true, Peers: peers}, time.Now()
 	if turn.Move == Outside {
-		a.poolKeep = min(maxPoolKeep, max(a.Pace.Evidence, 2*a.poolKeep))
+		a.poolKeep = min(slowly, max(a.Pace.Evidence, 2*a.poolKeep))
 	}
 	return nil
 }
@@ -86,19 +82,37 @@ func (a *acquisition) learnEnforced(ctx context.Context) {
 	}
 }
 
-// lookForGone returns the burial of the entries in our way whose Node does not
-// exist, or is another object than the one that wrote the entry. Only the
-// first in the queue looks: at those who hold and at waiters who sleep, now
-// and then; and whoever overtakes, at those whom it overtakes.
-func (a *acquisition) lookForGone(ctx context.Context, turn Turn) Edit {
-	suspects := slices.Clone(turn.Passed)
-	if turn.Move != Take {
-		suspects = append(suspects, turn.Queue.Holders...)
+// slowly is how seldom each of perhaps thousands of nodes outside the room
+// looks at what those in it look at.
+const slowly = time.Hour
+
+// evidenceEvery is how often we look for evidence. The first in the room does
+// most of it; those behind it, and outside, because it may be dead.
+func (a *acquisition) evidenceEvery(turn Turn) time.Duration {
+	switch {
+	case turn.Move == Outside:
+		return slowly
+	case turn.Move == Take || turn.First:
+		return a.Pace.Evidence
 	}
-	if a.Evidence == nil || len(suspects) == 0 || time.Since(a.checked) < a.Pace.Evidence || turn.Move != Take && !turn.First {
+	return a.Pace.Evidence * time.Duration(max(1, turn.Queue.Place))
+}
+
+// lookForGone returns the burial of the entries in our way whose Node does not
+// exist, or is another object than the one that wrote the entry: those that
+// hold, those that sleep, and those that we are about to overtake.
+func (a *acquisition) lookForGone(ctx context.Context, turn Turn) Edit {
+	suspects, checked := slices.Clone(turn.Passed), &a.passedAt
+	if turn.Move != Take {
+		suspects, checked = append(suspects, turn.Queue.Holders...), &a.checked
+		if a.checked.IsZero() && (turn.Move == Outside || !turn.First) {
+			a.checked = time.Now() // not all at once, when many begin to ask
+		}
+	}
+	if a.Evidence == nil || len(suspects) == 0 || time.Since(*checked) < a.evidenceEvery(turn) {
 		return Edit{}
 	}
-	a.checked = time.Now()
+	*checked = time.Now()
 	alive := map[string]string{}
 	for _, name := range suspects {
 		call, cancel := context.WithTimeout(ctx, a.Pace.Call)

@@ -318,3 +318,20 @@ func TestDeadHeadWhileAPeerIsDown(t *testing.T) {
 		}
 	})
 }
+
+// The holder's Node is gone and so is the life of the first in the room: the
+// second looks for evidence, too, and so does who is outside a room of the dead.
+func TestEvidenceBehindADeadHead(t *testing.T) {
+	for _, room := range []int{8, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			m := locktest.New(map[string]string{"holder.gone": holds(1), "waiter.dead": entry(lock.Waiter{Version: lock.Version, UID: "u"})})
+			l := newLock(m, "me", 1)
+			l.Evidence, l.Room = nodes{"dead": "u"}, room
+			ctx, stop := context.WithTimeout(t.Context(), 3*time.Hour)
+			defer stop()
+			if err := l.Acquire(ctx, lock.Demand{Since: time.Now()}, func(lock.Report) {}); err != nil {
+				t.Errorf("room of %d: %v", room, err)
+			}
+		})
+	}
+}
