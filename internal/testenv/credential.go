@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -18,6 +19,8 @@ import (
 	"path/filepath"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -39,12 +42,13 @@ func NodeSubject(node string) Subject {
 	return Subject{User: "system:node:" + node, Groups: []string{"system:nodes"}}
 }
 
-// A Credential is a client certificate with everything that is needed to use it.
+// A Credential is a client certificate, or a token, with everything that is needed to use it.
 type Credential struct {
 	Server      string // URL of the API server; may be replaced before use
 	CA          []byte // PEM certificate of the server's CA
 	Certificate []byte // PEM client certificate
 	Key         []byte // PEM private key
+	Token       string // bearer token, in place of certificate and key
 }
 
 // Issue makes a client certificate for the subject.
@@ -69,6 +73,30 @@ func (cp *ControlPlane) Issue(subject Subject) (Credential, error) {
 // NodeCredential issues the credential of the node's kubelet.
 func (cp *ControlPlane) NodeCredential(node string) (Credential, error) {
 	return cp.Issue(NodeSubject(node))
+}
+
+// NodeToken asks, as the administrator, for a token of the ServiceAccount that is
+// bound to the Node: the API server refuses it once the Node is gone (KEP-4193).
+// Both must exist; without a node the token is bound to nothing. It is valid for
+// an hour.
+func (cp *ControlPlane) NodeToken(ctx context.Context, namespace, serviceAccount, node string) (Credential, error) {
+	fail := func(err error) (Credential, error) {
+		return Credential{}, fmt.Errorf("token of %s/%s for node %q: %w", namespace, serviceAccount, node, err)
+	}
+	var spec authenticationv1.TokenRequestSpec
+	if node != "" {
+		bound, err := cp.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return fail(err)
+		}
+		spec.BoundObjectRef = &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Node", Name: node, UID: bound.UID}
+	}
+	answer, err := cp.client.CoreV1().ServiceAccounts(namespace).CreateToken(
+		ctx, serviceAccount, &authenticationv1.TokenRequest{Spec: spec}, metav1.CreateOptions{})
+	if err != nil {
+		return fail(err)
+	}
+	return Credential{Server: cp.Server(), CA: cp.ca.pem, Token: answer.Status.Token}, nil
 }
 
 // Kubeconfig issues a credential and writes it as name.kubeconfig, name.crt and
@@ -97,6 +125,7 @@ func (cp *ControlPlane) NodeKubeconfig(node string) ([]byte, error) {
 func (c Credential) Config() *rest.Config {
 	return &rest.Config{
 		Host:            c.Server,
+		BearerToken:     c.Token,
 		TLSClientConfig: rest.TLSClientConfig{CAData: c.CA, CertData: c.Certificate, KeyData: c.Key},
 		Proxy:           func(*http.Request) (*url.URL, error) { return nil, nil },
 	}
@@ -107,7 +136,7 @@ func (c Credential) Config() *rest.Config {
 func (c Credential) Kubeconfig() ([]byte, error) {
 	return kubeconfig(
 		&api.Cluster{Server: c.Server, CertificateAuthorityData: c.CA},
-		&api.AuthInfo{ClientCertificateData: c.Certificate, ClientKeyData: c.Key})
+		&api.AuthInfo{ClientCertificateData: c.Certificate, ClientKeyData: c.Key, Token: c.Token})
 }
 
 // KubeconfigWithFiles is a kubeconfig that refers to the credential by these

@@ -152,7 +152,27 @@ func TestCredentialsInEveryForm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "form"}}
+	if _, err := cluster.Admin().CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "form"}}
+	if _, err := cluster.Admin().CoreV1().ServiceAccounts("default").Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := cluster.NodeToken(t.Context(), "default", "form", "form")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := bound.Kubeconfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/token", token, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ path, user, groups string }{
+		{dir + "/token", "system:serviceaccount:default:form", "system:serviceaccounts system:serviceaccounts:default system:authenticated"},
 		{dir + "/embedded", "system:node:form", "system:nodes system:authenticated"},
 		{files, "system:node:form", "system:nodes system:authenticated"},
 		{other, "other", "a b system:authenticated"},
