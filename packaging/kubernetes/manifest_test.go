@@ -27,10 +27,8 @@ const (
 	lockName  = "kured-lock"
 )
 
-var cluster *testenv.ControlPlane
-
 func TestMain(m *testing.M) {
-	os.Exit(testenv.Main(m, testenv.Options{}, func(cp *testenv.ControlPlane) { cluster = cp }))
+	os.Exit(testenv.Main(m, testenv.Options{}, func(cp *testenv.ControlPlane) { shared.plane = cp }))
 }
 
 func manifest(t *testing.T) []byte {
@@ -43,7 +41,7 @@ func manifest(t *testing.T) []byte {
 }
 
 // kubelet returns a client with the credential of a node's kubelet.
-func kubelet(t *testing.T, node string) kubernetes.Interface {
+func kubelet(t *testing.T, cluster *testenv.ControlPlane, node string) kubernetes.Interface {
 	t.Helper()
 	credential, err := cluster.NodeCredential(node)
 	if err != nil {
@@ -60,11 +58,15 @@ func kubelet(t *testing.T, node string) kubernetes.Interface {
 
 // The order matters, so this is one test: at first there is no manifest.
 func TestManifest(t *testing.T) {
-	t.Run("rights of a node", testRights)
-	t.Run("apply again", testApplyAgain)
+	cluster := testenv.New(t, testenv.Options{Controllers: true})
+	t.Run("rights of a node", func(t *testing.T) { testRights(t, cluster) })
+	t.Run("apply again", func(t *testing.T) { testApplyAgain(t, cluster) })
+	t.Run("life without a wall", func(t *testing.T) { testWithoutWall(t, cluster) })
+	t.Run("types", func(t *testing.T) { testTypes(t, cluster) })
+	t.Run("cleaning up", func(t *testing.T) { testCleaningUp(t, cluster) })
 }
 
-func testRights(t *testing.T) {
+func testRights(t *testing.T, cluster *testenv.ControlPlane) {
 	ctx := t.Context()
 	for _, name := range []string{"node-a", "node-b"} {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -76,7 +78,7 @@ func testRights(t *testing.T) {
 	if _, err := cluster.Admin().CoreV1().ConfigMaps(namespace).Create(ctx, other, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	node := kubelet(t, "node-a")
+	node := kubelet(t, cluster, "node-a")
 	locks := node.CoreV1().ConfigMaps(namespace)
 	named := metav1.ListOptions{FieldSelector: "metadata.name=" + lockName}
 	dryRun := []string{metav1.DryRunAll}
@@ -113,6 +115,21 @@ func testRights(t *testing.T) {
 		}},
 		{"patch the lock", true, func() error {
 			_, err := locks.Patch(ctx, lockName, types.MergePatchType, patch, metav1.PatchOptions{DryRun: dryRun})
+			return err
+		}},
+		{"get the policy", true, func() error {
+			_, err := locks.Get(ctx, "kured-policy", metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return nil // there need not be one
+			}
+			return err
+		}},
+		{"list all Nodes", true, func() error {
+			_, err := node.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+			return err
+		}},
+		{"patch the policy", false, func() error {
+			_, err := locks.Patch(ctx, "kured-policy", types.MergePatchType, patch, metav1.PatchOptions{DryRun: dryRun})
 			return err
 		}},
 		{"get a DaemonSet", true, func() error {
@@ -164,8 +181,11 @@ func testRights(t *testing.T) {
 	if err := cluster.Apply(ctx, manifest(t)); err != nil {
 		t.Fatal(err)
 	}
-	awaitRight(t, tests[0].request)
-	awaitRight(t, tests[6].request)
+	for _, test := range tests {
+		if test.allowed {
+			awaitRight(t, test.request)
+		}
+	}
 	for _, test := range tests {
 		err := test.request()
 		if test.allowed && err != nil {
@@ -193,7 +213,7 @@ func awaitRight(t *testing.T, request func() error) {
 
 // testApplyAgain shows that holders stay, in both ways of kubectl apply: on the server, and with the three-way merge
 // that it computes itself and that is the default.
-func testApplyAgain(t *testing.T) {
+func testApplyAgain(t *testing.T, cluster *testenv.ControlPlane) {
 	ctx := t.Context()
 	if err := cluster.Apply(ctx, manifest(t)); err != nil {
 		t.Fatal(err)

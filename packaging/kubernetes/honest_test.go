@@ -1,0 +1,164 @@
+package kubernetes_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestHonestLife shows that under the wall each credential can do all that kured does.
+func TestHonestLife(t *testing.T) {
+	w := theWorld(t)
+	for _, kind := range []string{byKubelet, byCertificate, byToken} {
+		t.Run(kind, func(t *testing.T) {
+			w.setPolicy(t, map[string]string{"max": "1", "waiting_room": "2", "paused": " ", "freeze": "2020-01-01/2020-01-02"})
+			w.honestLife(t, w.caller(t, kind, "node-a"))
+		})
+	}
+	t.Run("zones", func(t *testing.T) {
+		w.set(t, oneOfThree("zone", `"eu-1a"`, "turn", `"2026-11-22T12:00:00Z"`).under("max", "10%"))
+		node := w.caller(t, byKubelet, "node-a")
+		entry := func(phase string) string {
+			return holds("node-a", "max", "3", "zone", `"eu-1a"`, "turn", `"2026-11-22T12:00:00Z"`, "phase", phase, "reason", `"für Größe 日本 <&>"`)
+		}
+		w.must(t, node, patchOf(lockPath, "waiter.node-a", waits("node-a", "zone", `"eu-1a"`, "priority", "-9999")))
+		w.must(t, node, patchOf(lockPath, "waiter.node-a", waits("node-a", "zone", `"eu-1a"`, "priority", "9999")))
+		w.must(t, node, patchOf(lockPath, "waiter.node-a", "", "holder.node-a", entry(`"locked"`)))
+		w.must(t, node, patchOf(lockPath, "holder.node-a", entry(`"rebooting"`)))
+		w.must(t, node, patchOf(lockPath, "holder.node-a", ""))
+	})
+	t.Run("beside a broken entry", func(t *testing.T) { // which counts, and says nothing of limits and zones
+		w.set(t, oneOfThree("zone", `"eu-1a"`).with("holder.node-f", "what is this?"))
+		w.must(t, w.caller(t, byKubelet, "node-a"), patchOf(lockPath, "holder.node-a", holds("node-a", "max", "3", "zone", `"eu-1a"`)))
+	})
+}
+
+// honestLife is all that kured asks of the API server in a cycle.
+func (w *world) honestLife(t *testing.T, node caller) {
+	t.Helper()
+	// Somebody else holds and waits; then it is gone, and so is its Node.
+	w.setLock(t, map[string]string{"holder.node-f": holds("node-f"), "waiter.node-f": waits("node-f")}, false)
+	phase := func(phase string) request {
+		return patchOf(lockPath, "holder.node-a", w.uids.Replace(holds("node-a", "phase", `"`+phase+`"`, "reason", "")))
+	}
+	onNode := func(patch string) request {
+		return request{method: "PATCH", path: nodesPath + "node-a", media: mergePatch, body: patch}
+	}
+	watch := "?watch=true&timeoutSeconds=1&fieldSelector="
+	for _, r := range []request{
+		{method: "GET", path: lockPath},
+		{method: "GET", path: policyPath},
+		{method: "GET", path: nodesPath + "node-b"},
+		{method: "GET", path: "/api/v1/nodes?fieldSelector=spec.unschedulable%3Dtrue"},
+		patchOf(lockPath, "waiter.node-a", waits("node-a")),
+		{method: "GET", path: inNamespace + "/configmaps" + watch + "metadata.name%3Dkured-lock"},
+		burialOf(lockPath, "holder.node-f", "", "waiter.node-f", ""),
+		patchOf(lockPath, "waiter.node-a", "", "holder.node-a", holds("node-a", "reason", "")),
+		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":"` + strings.Repeat("a", 32) + `"}},"spec":{"unschedulable":true}}`),
+		phase("draining"),
+		{method: "GET", path: "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a"},
+		{method: "GET", path: "/api/v1/pods" + watch + "spec.nodeName%3Dnode-a"},
+		w.eviction("pod-of-node-a", "pod-of-node-a"),
+		phase("rebooting"),
+		{method: "GET", path: "/api/v1/nodes" + watch + "metadata.name%3Dnode-a"},
+		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":null,"kured.dev/released":null}},"spec":{"unschedulable":null}}`),
+		patchOf(lockPath, "waiter.node-a", "", "holder.node-a", ""),
+		patchOf(lockPath, "holder.node-a", holds("node-a")),
+		patchOf(lockPath, "holder.node-a", ""),
+	} {
+		w.must(t, node, r)
+	}
+	if got := w.entries(t); len(got) > 0 {
+		t.Errorf("the lock after it: %v", got)
+	}
+}
+
+// entries are the lock's data.
+func (w *world) entries(t *testing.T) map[string]string {
+	t.Helper()
+	var object struct{ Data map[string]string }
+	if err := json.Unmarshal(w.must(t, w.admin, request{method: "GET", path: lockPath}).body, &object); err != nil {
+		t.Fatal(err)
+	}
+	return object.Data
+}
+
+// TestReleaseIsAlwaysPossible: whatever the policy says and whatever the lock looks like, a node gets its entries out.
+func TestReleaseIsAlwaysPossible(t *testing.T) {
+	w := theWorld(t)
+	node := w.caller(t, byKubelet, "node-a")
+	crowd := map[string]string{}
+	for _, first := range "0123456789abcdef" {
+		for _, second := range "0123456789abcdef" {
+			crowd["holder.crowd-"+string(first)+string(second)] = w.uids.Replace(holds("node-b", "max", "9999"))
+		}
+	}
+	scenes := map[string]scene{
+		"no policy":                {},
+		"a policy of nonsense":     scene{}.under("max", "many", "waiting_room", "-1", "paused", "\n", "freeze", "???", "x", "y"),
+		"a policy of empty words":  scene{}.under("max", "", "waiting_room", "", "paused", ""),
+		"a policy of huge numbers": scene{}.under("max", strings.Repeat("9", 100), "waiting_room", strings.Repeat("9", 100)),
+		"a long policy":            scene{}.under("max", strings.Repeat("x", 100_000), "waiting_room", strings.Repeat("y", 100_000)),
+		"paused":                   scene{}.under("paused", "now", "max", "1"),
+		"a crowd":                  {lock: crowd},
+		"garbage":                  scene{}.with("holder.node-b", strings.Repeat("x", 300_000)).with("x", ""),
+		"the label of a burial":    {burial: true},
+	}
+	for name, s := range scenes {
+		for _, own := range []string{holds("node-a"), waits("node-a"), "", "garbage", strings.Repeat("x", 100_000), holds("node-a", "v", "99")} {
+			w.set(t, s.with("holder.node-a", own).with("waiter.node-a", own))
+			w.must(t, node, patchOf(lockPath, "holder.node-a", ""))
+			w.must(t, node, patchOf(lockPath, "waiter.node-a", ""))
+			want := map[string]string{}
+			for key, value := range s.lock {
+				want[key] = w.uids.Replace(value)
+			}
+			if got := w.entries(t); !maps.Equal(got, want) {
+				t.Errorf("%s, own entry %.40s: left are %v", name, own, slices.Sorted(maps.Keys(got)))
+			}
+		}
+	}
+	// A crowd can also go on: the API server's budget for a policy is far away.
+	w.set(t, scene{lock: crowd}.under("max", "50%"))
+	w.must(t, node, patchOf(lockPath, "holder.node-a", holds("node-a", "max", "9999")))
+}
+
+// TestBreakGlass: administrators, and those who were given the right, are above the wall, but for one thing.
+func TestBreakGlass(t *testing.T) {
+	w := theWorld(t)
+	onCall := w.user(t, "on-call")
+	remove := request{method: "DELETE", path: lockPath + "?dryRun=All"}
+	for _, who := range []caller{w.admin, onCall} {
+		w.set(t, full().with("garbage", "x").under("paused", "now"))
+		for _, r := range []request{
+			patchOf(lockPath, "holder.node-b", "", "waiter.node-b", ""),
+			patchOf(lockPath, "garbage", ""),
+			patchOf(lockPath, "holder.node-d", holds("node-d")),
+			{method: "PATCH", path: lockPath, media: mergePatch, body: `{"metadata":{"annotations":{"x":"y"}}}`},
+			{method: "GET", path: nodesPath + "node-b"},
+			{method: "PATCH", path: nodesPath + "node-b?dryRun=All", media: mergePatch, body: `{"metadata":{"annotations":{"kured.dev/released":"{}"}}}`},
+			{method: "POST", path: "/api/v1/namespaces/default/events?dryRun=All", body: `{"apiVersion":"v1","kind":"Event",` +
+				`"metadata":{"name":"x","namespace":"default"},"involvedObject":{"kind":"Node","name":"node-b"},"reason":"LockReleased"}`},
+		} {
+			w.must(t, who, r)
+		}
+	}
+	if got := w.send(t, w.admin, remove); got.code != http.StatusForbidden || !strings.Contains(got.message, "the lock is held") {
+		t.Errorf("an administrator deletes a held lock: %d %s", got.code, got.message)
+	}
+	all := request{method: "DELETE", path: inNamespace + "/configmaps?labelSelector=app.kubernetes.io/component%3Dlock"}
+	if got := w.send(t, w.admin, all); got.code != http.StatusForbidden {
+		t.Errorf("an administrator deletes all locks, one of which is held: %d %s", got.code, got.message)
+	}
+	w.set(t, scene{lock: map[string]string{"waiter.node-c": waits("node-c")}})
+	w.must(t, w.admin, remove)
+	if got := w.send(t, onCall, remove); got.code != http.StatusForbidden {
+		t.Errorf("who may release deletes the lock: %d %s", got.code, got.message)
+	}
+	// Somebody else may write what is there already, as a migration of the storage does.
+	w.must(t, w.user(t, "stranger"), request{method: "PATCH", path: lockPath, media: mergePatch, body: `{"data":{"waiter.node-c":` +
+		quoted(waits("node-c")) + `}}`})
+}
