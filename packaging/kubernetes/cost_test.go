@@ -1,0 +1,125 @@
+package kubernetes_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/kured-host/kured/internal/testenv"
+)
+
+// BenchmarkWall measures what the policies cost: writes of the lock, burials and evictions, in a small cluster and in
+// one of 2,000 nodes. The order matters: the wall and then the nodes are added.
+//
+//	go test -run '^$' -bench Wall -benchtime 100x ./packaging/kubernetes
+func BenchmarkWall(b *testing.B) {
+	plane := testenv.New(b, testenv.Options{})
+	w := &world{plane: plane, admin: newCaller(b, "admin", plane.AdminConfig())}
+	createNodes(b, plane.Admin(), "node-a")
+	w.learnUIDs(b)
+	applyFile(b, plane, "kured.yaml")
+	node := w.caller(b, byKubelet, "node-a")
+	for w.send(b, node, patchOf(lockPath+"?dryRun=All", "waiter.node-a", waits("node-a"))).refused() {
+	}
+
+	b.Run("take and release without a wall", func(b *testing.B) { w.takeAndRelease(b, node) })
+	b.Run("eviction among 1 pod without the policy", func(b *testing.B) { w.evict(b, plane, w.admin, 1) })
+	applyFile(b, plane, "identity.yaml")
+	applyFile(b, plane, "wall.yaml")
+	w.setLock(b, map[string]string{"holder.node-a": "{}"}, false)
+	w.await(b, w.admin, request{method: "DELETE", path: lockPath + "?dryRun=All"}, "kured-lock-keep")
+	w.setLock(b, nil, false)
+	b.Run("take and release", func(b *testing.B) { w.takeAndRelease(b, node) })
+	policy := request{method: "POST", path: inNamespace + "/configmaps",
+		body: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"kured-policy"},"data":{"max":"3","waiting_room":"8"}}`}
+	w.must(b, w.admin, policy)
+	b.Run("take and release under a policy", func(b *testing.B) { w.takeAndRelease(b, node) })
+	b.Run("take and release among 99 holders", func(b *testing.B) {
+		crowd := map[string]string{}
+		for i := range 99 {
+			crowd[fmt.Sprintf("holder.other-%d", i)] = holds("node-f", "max", "9999")
+		}
+		w.must(b, w.admin, request{method: "PATCH", path: policyPath, media: mergePatch, body: `{"data":{"max":"100%"}}`})
+		w.setLock(b, crowd, false)
+		w.takeAndRelease(b, node)
+		w.setLock(b, nil, false)
+	})
+	dedicated := w.caller(b, byCertificate, "node-a")
+	for _, nodes := range []int{1, 2000} {
+		for i := 1; i < nodes; i++ {
+			createNodes(b, plane.Admin(), fmt.Sprintf("other-%d", i))
+		}
+		b.Run(fmt.Sprintf("take and release, %d nodes", nodes), func(b *testing.B) { w.takeAndRelease(b, node) })
+		b.Run(fmt.Sprintf("burial, %d nodes", nodes), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				w.setLock(b, map[string]string{"holder.node-f": holds("node-f")}, false)
+				b.StartTimer()
+				w.must(b, node, burialOf(lockPath, "holder.node-f", ""))
+			}
+		})
+		b.Run(fmt.Sprintf("write after a burial, %d nodes", nodes), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				w.setLock(b, nil, true)
+				b.StartTimer()
+				w.must(b, node, patchOf(lockPath, "holder.node-a", holds("node-a")))
+			}
+		})
+		w.setLock(b, nil, false)
+	}
+	for _, pods := range []int{1, 500, 2000} {
+		b.Run(fmt.Sprintf("eviction among %d pods by kured", pods), func(b *testing.B) { w.evict(b, plane, dedicated, pods) })
+		b.Run(fmt.Sprintf("eviction among %d pods by others", pods), func(b *testing.B) { w.evict(b, plane, w.admin, pods) })
+	}
+}
+
+// takeAndRelease measures two writes.
+func (w *world) takeAndRelease(b *testing.B, node caller) {
+	for b.Loop() {
+		w.must(b, node, patchOf(lockPath, "holder.node-a", holds("node-a", "max", "9999")))
+		w.must(b, node, patchOf(lockPath, "holder.node-a", ""))
+	}
+}
+
+// evict measures evictions as a dry run, in a namespace with that many pods.
+func (w *world) evict(b *testing.B, plane *testenv.ControlPlane, who caller, pods int) {
+	all := plane.Admin().CoreV1().Pods("default")
+	existing, err := all.List(b.Context(), metav1.ListOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := len(existing.Items); i < pods; i++ {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("pod-%d", i)},
+			Spec:       corev1.PodSpec{NodeName: "node-a", Containers: []corev1.Container{{Name: "c", Image: "c"}}},
+		}
+		if _, err := all.Create(b.Context(), pod, metav1.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		w.must(b, who, w.eviction("pod-0", "pod-0"))
+	}
+}
+
+// createNodes makes Nodes of the size that they have: what fills one is its list of images, 50 at most.
+func createNodes(b *testing.B, client kubernetes.Interface, names ...string) {
+	b.Helper()
+	var images []corev1.ContainerImage
+	for i := range 50 {
+		images = append(images, corev1.ContainerImage{SizeBytes: 1 << 26, Names: []string{
+			fmt.Sprintf("registry.example.org/team/image-%d@sha256:%s", i, strings.Repeat("0123456789abcdef", 4)),
+			fmt.Sprintf("registry.example.org/team/image-%d:v1.2.3", i)}})
+	}
+	for _, name := range names {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Images: images}}
+		if _, err := client.CoreV1().Nodes().Create(b.Context(), node, metav1.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
