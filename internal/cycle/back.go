@@ -17,7 +17,14 @@ func (r *Runner) giveBack(ctx context.Context) (uncordoned bool, err error) {
 				return err
 			}
 		}
-		return r.cluster.Turn.Release(ctx)
+		boot := r.Boot
+		switch {
+		case r.holder != nil:
+			boot = r.holder.Boot
+		case r.Mode == Return:
+			return nil // an entry that is there now is the daemon's, of this boot
+		}
+		return r.cluster.Turn.ReleaseBoot(ctx, boot)
 	})
 	return uncordoned, err
 }

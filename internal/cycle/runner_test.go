@@ -348,6 +348,26 @@ func TestNodeCreatedAnewMidDrain(t *testing.T) {
 	})
 }
 
+// kured-uncordon takes a cordon off whose lock an admin has released. What the daemon of this boot has taken meanwhile
+// stays.
+func TestReturnBesideTheDaemon(t *testing.T) {
+	story(t, func(m *machine) {
+		m.self.Unschedulable, m.self.Mark = true, "of another boot"
+		m.start(Return)
+		time.Sleep(5 * time.Second) // it waits for Ready
+		m.store.Put(lock.Edit{Set: map[string]string{"holder.a": fmt.Sprintf(`{"v":1,"boot":%q,"phase":"locked","max":1,"uid":"uid-a"}`, m.bootID())}})
+		if <-m.done; m.err != nil {
+			t.Error(m.err)
+		}
+		if len(m.store.Data()) != 1 {
+			t.Error("released the lock that the daemon holds")
+		}
+		if m.node().Unschedulable {
+			t.Error("still cordoned")
+		}
+	})
+}
+
 // The Node object is deleted and registers again while we wait for our turn. The entry that we then write is one of a
 // node that is gone, so the next one may go, too: nothing on this node may begin.
 func TestNodeCreatedAnewInTheQueue(t *testing.T) {

@@ -152,10 +152,24 @@ func (l *Lock) stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Secon
 // Release removes our entries, from the lock and from the waiting room. It is
 // no error if there are none. It never removes an entry that cannot be read.
 func (l *Lock) Release(ctx context.Context) error {
+	return l.release(ctx, func(Holder) bool { return true })
+}
+
+// ReleaseBoot is Release for an entry that was taken in that boot. One of
+// another boot has been written by another process of this node since the
+// caller last looked: then nothing is removed.
+func (l *Lock) ReleaseBoot(ctx context.Context, boot string) error {
+	return l.release(ctx, func(h Holder) bool { return h.Boot == boot })
+}
+
+func (l *Lock) release(ctx context.Context, meant func(Holder) bool) error {
 	for try := 0; ; try++ {
 		snap, h, err := l.own(ctx)
 		if err != nil {
 			return err
+		}
+		if h != nil && !meant(*h) {
+			return nil
 		}
 		if _, waiting := snap.State.Waiters[l.Node]; h == nil && !waiting && !snap.State.damagedWaiter(l.Node) {
 			return nil

@@ -225,6 +225,16 @@ func TestAdvanceIsAFence(t *testing.T) {
 	}
 }
 
+// An entry of another boot is another process's.
+func TestReleaseBoot(t *testing.T) {
+	for boot, want := range map[string]int{bootA: 0, "another": 2} {
+		m := locktest.New(map[string]string{"holder.me": holds(1), "waiter.me": entry(lock.Waiter{Version: lock.Version})})
+		if err := newLock(m, "me", 1).ReleaseBoot(t.Context(), boot); err != nil || len(m.Data()) != want {
+			t.Errorf("boot %s: error %v, left %v", boot, err, m.Data())
+		}
+	}
+}
+
 // What this kured cannot read it never removes.
 func TestReleaseKeepsTheUnreadable(t *testing.T) {
 	m := locktest.New(map[string]string{"holder.me": `{"v":99}`, "waiter.me": entry(lock.Waiter{Version: lock.Version})})
