@@ -3,10 +3,8 @@ package lock_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -158,65 +156,5 @@ func TestGarbageInTheConfigMap(t *testing.T) {
 	}
 	if len(cm.Data) != 1 || cm.Data["holder.node-x"] != "mine!" || len(cm.BinaryData) != 1 {
 		t.Errorf("the object after it: %v %v", cm.Data, cm.BinaryData)
-	}
-}
-
-// Thirty nodes, each with its own credential, race for three slots; a watcher
-// that sees every version counts the holders.
-func TestRaceOnTheRealServer(t *testing.T) {
-	realLock(t)
-	admin := lock.ConfigMap{Client: plane.Admin(), Namespace: "kube-system", Name: "kured-lock"}
-	start, err := admin.Read(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	watching, stop := context.WithCancel(t.Context())
-	defer stop()
-	versions, err := admin.Watch(watching, start.Revision)
-	if err != nil {
-		t.Fatal(err)
-	}
-	most := 0
-	turns := map[string]bool{}
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		for v := range versions {
-			most = max(most, len(v.State.Holders))
-			for name := range v.State.Holders {
-				turns[name] = true
-			}
-			if _, last := v.State.Waiters["end"]; last {
-				return
-			}
-		}
-	}()
-	const nodes = 30
-	var all sync.WaitGroup
-	for i := range nodes {
-		name := fmt.Sprintf("node-%02d", i)
-		pace := lock.DefaultPace()
-		pace.Outside, pace.OutsideMax, pace.Opening = 300*time.Millisecond, time.Second, 200*time.Millisecond
-		l := &lock.Lock{Store: lock.ConfigMap{Client: asNode(t, name), Namespace: "kube-system", Name: "kured-lock"},
-			Pace: pace, Node: name, UID: "uid", Boot: bootA, Max: intstr.FromInt32(3), Room: 8}
-		all.Go(func() {
-			if err := l.Acquire(t.Context(), lock.Demand{Since: time.Now(), Shared: true}, func(lock.Report) {}); err != nil {
-				t.Error(err)
-				return
-			}
-			if err := l.Advance(t.Context(), status.Rebooting); err != nil {
-				t.Error(err)
-			}
-			time.Sleep(20 * time.Millisecond)
-			if err := l.Release(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	put(t, `{"data":{"waiter.end":"{\"v\":1}"}}`)
-	<-watched
-	if most != 3 || len(turns) != nodes {
-		t.Errorf("at most %d holders, %d nodes had their turn", most, len(turns))
 	}
 }

@@ -18,26 +18,10 @@ import (
 	"github.com/kured-host/kured/internal/testenv"
 )
 
-const mayListNodes = `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: test-list-nodes}
-rules: [{apiGroups: [""], resources: [nodes], verbs: [list]}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: test-list-nodes}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: test-list-nodes}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes"}]
-`
-
 // What the real API server prints of Nodes is read as what they are, with a
 // kubelet's credential and the rights of the shipped manifest.
 func TestNodesOfTheRealServer(t *testing.T) {
 	realLock(t)
-	if err := plane.Apply(t.Context(), []byte(mayListNodes)); err != nil {
-		t.Fatal(err)
-	}
 	const pool = "kured.test/pool"
 	var want []lock.Peer
 	for _, ready := range []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse, corev1.ConditionUnknown, ""} {
@@ -94,13 +78,15 @@ func listed(t *testing.T, nodes lock.Nodes, n int) []lock.Peer {
 	}
 }
 
-func addNode(t *testing.T, n *corev1.Node, ready corev1.ConditionStatus) {
+// addNode creates a Node for one test and returns its UID.
+func addNode(t *testing.T, n *corev1.Node, ready corev1.ConditionStatus) string {
 	t.Helper()
 	if ready != "" {
 		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse}, {Type: corev1.NodeReady, Status: ready}}
 	}
 	nodes := plane.Admin().CoreV1().Nodes()
-	if _, err := nodes.Create(t.Context(), n, metav1.CreateOptions{}); err != nil {
+	created, err := nodes.Create(t.Context(), n, metav1.CreateOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -108,6 +94,7 @@ func addNode(t *testing.T, n *corev1.Node, ready corev1.ConditionStatus) {
 			t.Error(err)
 		}
 	})
+	return string(created.UID)
 }
 
 // Who may not list is told so, in words that can be told from every other error.
