@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/kured-host/kured/internal/config"
@@ -164,6 +165,39 @@ func (c *cluster) may(user, verb, resource string) {
 	})
 }
 
+// guard installs the admission policy, and waits until it refuses what the user may not do.
+func (c *cluster) guard(s testenv.Subject) {
+	c.t.Helper()
+	c.apply("wall.yaml")
+	credential, err := c.Issue(s)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	client, err := kubernetes.NewForConfig(credential.Config())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.eventually("the wall", func() bool {
+		guarded, err := lock.ConfigMap{Client: client, Namespace: "kube-system", Name: "kured-lock"}.Enforced(c.t.Context(), "node-b")
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return guarded
+	})
+}
+
+// apply applies one of the shipped manifests.
+func (c *cluster) apply(name string) {
+	c.t.Helper()
+	manifest, err := os.ReadFile(filepath.Join("..", "..", "packaging", "kubernetes", name))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.Apply(c.t.Context(), manifest); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // events are those that kubectl describe node shows, of kured.
 func (c *cluster) events(name string) (messages []string) {
 	c.t.Helper()
@@ -213,13 +247,7 @@ func (j *journal) String() string {
 // API server and the daemon are real, the kubelet a stand-in, logind a fake.
 func TestLockOnTheRealServer(t *testing.T) {
 	c := &cluster{testenv.New(t, testenv.Options{Controllers: true, Scheduler: true}), t, t.TempDir()}
-	manifest, err := os.ReadFile(filepath.Join("..", "..", "packaging", "kubernetes", "kured.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Apply(t.Context(), manifest); err != nil {
-		t.Fatal(err)
-	}
+	c.apply("kured.yaml")
 	testenv.NewNode(t, c.ControlPlane, standin.Options{NodeName: "node-a"})
 	testenv.NewNode(t, c.ControlPlane, standin.Options{NodeName: "node-b"})
 	alice := c.as(testenv.Subject{User: "alice", Groups: []string{"system:masters"}})
@@ -355,6 +383,21 @@ $`)
 	if note := c.node("node-b").Annotations[node.ReleasedAnnotation]; !strings.HasPrefix(note, `{"by":"alice","why":"damaged","at":"20`) || !strings.HasSuffix(note, `Z","boot":""}`) {
 		t.Errorf("note %s", note)
 	}
+
+	// Where the API server guards the lock, rights on the ConfigMap are not enough.
+	c.may("bob", "patch", "configmaps")
+	c.may("bob", "create", "events")
+	c.guard(testenv.Subject{User: "bob"})
+	c.put(`{"holder.node-b":"{\"v\":1,\"boot\":\"1\",\"phase\":\"rebooting\",\"max\":1,\"uid\":\"u\"}"}`)
+	_, err = c.kured(1, "lock", "release", "node-b", "--reason", "for fun", "--kubeconfig", bob)
+	if text := err.Error(); !strings.HasPrefix(text, "nothing was released: write lock kube-system/kured-lock: ") ||
+		!strings.Contains(text, "ValidatingAdmissionPolicy") || !strings.Contains(text, "the verb break-glass on locks.kured.dev kured-lock") {
+		t.Errorf("refused with: %s", text)
+	}
+	if note := c.node("node-b").Annotations[node.ReleasedAnnotation]; note != "" {
+		t.Errorf("a refused release left the note %s", note)
+	}
+	c.kured(0, "lock", "release", "node-b", "--reason", "the machine is dead", "--kubeconfig", alice)
 	cm, err := c.Admin().CoreV1().ConfigMaps("kube-system").Get(t.Context(), "kured-lock", metav1.GetOptions{})
 	if err != nil || len(cm.Data) != 0 {
 		t.Errorf("left in the lock: %v, %v", cm.Data, err)
@@ -381,5 +424,18 @@ func blockDrain(c *cluster, on string) (unblock func()) {
 		if err := c.Admin().PolicyV1().PodDisruptionBudgets("default").Delete(c.t.Context(), "web", metav1.DeleteOptions{}); err != nil {
 			c.t.Fatal(err)
 		}
+	}
+}
+
+// What the configuration accepts and what the lock can do is written down in both.
+func TestConfigurationKnowsTheBoundsOfTheLock(t *testing.T) {
+	cfg := config.Default()
+	cfg.Lock.MaxConcurrent, cfg.Lock.WaitingRoom, cfg.Lock.MinReady = intstr.FromInt32(lock.MaxHolders), lock.MaxRoom, intstr.FromString(lock.Quorum)
+	if p := cfg.Validate(); len(p) != 0 {
+		t.Errorf("the lock's bounds are refused: %v", p)
+	}
+	cfg.Lock.MaxConcurrent, cfg.Lock.WaitingRoom = intstr.FromInt32(lock.MaxHolders+1), lock.MaxRoom+1
+	if p := cfg.Validate(); len(p) != 2 {
+		t.Errorf("beyond the lock's bounds: %v", p)
 	}
 }
