@@ -135,7 +135,7 @@ func (c *Cluster) startPlane(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"kured.yaml"} {
+	for _, name := range []string{"kured.yaml", "wall.yaml"} {
 		text, err := os.ReadFile(filepath.Join(root, "packaging/kubernetes", name))
 		if err != nil {
 			return err
