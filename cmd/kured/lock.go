@@ -184,7 +184,7 @@ func (o *opened) explain(err error) error {
 	if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) {
 		return err
 	}
-	return fmt.Errorf("%w\na release needs the rights to patch nodes and the ConfigMap %s, to create events in the namespace default and, where the API server guards the lock, the verb break-glass on locks.kured.dev %s in the namespace %s", err, o.name(), o.store.Name, o.store.Namespace)
+	return fmt.Errorf("%w\na release needs the rights to patch nodes and the ConfigMap %s, to create events in the namespace default and, where the API server guards the lock, the verb break-glass on locks.kured.dev %s in the namespace %s; the ClusterRole kured-lock-admin in wall.yaml has them", err, o.name(), o.store.Name, o.store.Namespace)
 }
 
 // printLock writes the lock for people.

@@ -140,7 +140,7 @@ func (c *cluster) put(data string) {
 	}
 }
 
-// may gives a user a right, and waits until it takes effect.
+// may gives a user a right.
 func (c *cluster) may(user, verb, resource string) {
 	c.t.Helper()
 	name := strings.Join([]string{user, verb, resource}, "-")
@@ -149,8 +149,15 @@ func (c *cluster) may(user, verb, resource string) {
 	if _, err := c.Admin().RbacV1().ClusterRoles().Create(c.t.Context(), role, metav1.CreateOptions{}); err != nil {
 		c.t.Fatal(err)
 	}
+	c.bind(user, name, verb, resource)
+}
+
+// bind gives a user a ClusterRole, and waits until one of its rights takes effect.
+func (c *cluster) bind(user, role, verb, resource string) {
+	c.t.Helper()
+	name := user + "-" + role
 	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}}
 	if _, err := c.Admin().RbacV1().ClusterRoleBindings().Create(c.t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		c.t.Fatal(err)
@@ -329,7 +336,7 @@ $`)
 	c.may("bob", "get", "configmaps")
 	_, err = c.kured(1, "lock", "release", "node-a", "--reason", "for fun", "--kubeconfig", bob)
 	if text := err.Error(); !strings.HasPrefix(text, `nothing was released: annotate node node-a: nodes "node-a" is forbidden: User "bob" `) ||
-		!strings.HasSuffix(text, "\na release needs the rights to patch nodes and the ConfigMap kube-system/kured-lock, to create events in the namespace default and, where the API server guards the lock, the verb break-glass on locks.kured.dev kured-lock in the namespace kube-system") {
+		!strings.HasSuffix(text, "\na release needs the rights to patch nodes and the ConfigMap kube-system/kured-lock, to create events in the namespace default and, where the API server guards the lock, the verb break-glass on locks.kured.dev kured-lock in the namespace kube-system; the ClusterRole kured-lock-admin in wall.yaml has them") {
 		t.Errorf("refused with: %s", text)
 	}
 	c.may("bob", "patch", "nodes")
@@ -397,7 +404,9 @@ $`)
 	if note := c.node("node-b").Annotations[node.ReleasedAnnotation]; note != "" {
 		t.Errorf("a refused release left the note %s", note)
 	}
-	c.kured(0, "lock", "release", "node-b", "--reason", "the machine is dead", "--kubeconfig", alice)
+	carol := c.as(testenv.Subject{User: "carol"})
+	c.bind("carol", "kured-lock-admin", "patch", "nodes")
+	c.kured(0, "lock", "release", "node-b", "--reason", "the machine is dead", "--kubeconfig", carol)
 	cm, err := c.Admin().CoreV1().ConfigMaps("kube-system").Get(t.Context(), "kured-lock", metav1.GetOptions{})
 	if err != nil || len(cm.Data) != 0 {
 		t.Errorf("left in the lock: %v, %v", cm.Data, err)
