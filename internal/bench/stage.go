@@ -17,15 +17,15 @@ import (
 // patience bounds each wait for something that takes seconds at most.
 const patience = 2 * time.Minute
 
-// The names of the shipped manifest.
+// The names of the shipped manifests, and where they are.
 const (
 	lockNamespace = "kube-system"
 	lockName      = "kured-lock"
-	manifest      = "packaging/kubernetes/kured.yaml"
+	manifests     = "packaging/kubernetes"
 )
 
 // stage is where everything is measured: one control plane with the shipped
-// manifest applied, and a directory.
+// manifests applied, and a directory.
 type stage struct {
 	plane   *testenv.ControlPlane
 	kured   string
@@ -46,9 +46,13 @@ func newStage(ctx context.Context, kured string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	rights, err := os.ReadFile(manifest)
-	if err != nil {
-		return nil, fmt.Errorf("%w (the benchmarks are run from the top of the repository)", err)
+	var rights [][]byte
+	for _, name := range []string{"kured.yaml", "wall.yaml"} {
+		text, err := os.ReadFile(filepath.Join(manifests, name))
+		if err != nil {
+			return nil, fmt.Errorf("%w (the benchmarks are run from the top of the repository)", err)
+		}
+		rights = append(rights, text)
 	}
 	dir, err := os.MkdirTemp(quietPlace, "kured-bench-")
 	if err != nil {
@@ -76,9 +80,11 @@ func newStage(ctx context.Context, kured string) (*stage, error) {
 	return s, nil
 }
 
-func (s *stage) open(ctx context.Context, rights []byte) error {
-	if err := s.plane.Apply(ctx, rights); err != nil {
-		return err
+func (s *stage) open(ctx context.Context, rights [][]byte) error {
+	for _, text := range rights {
+		if err := s.plane.Apply(ctx, text); err != nil {
+			return err
+		}
 	}
 	if err := s.awaitRights(ctx); err != nil {
 		return err
