@@ -81,7 +81,7 @@ func (w *World) settle() {
 // rest waits until everything has come to rest (LAW 4), and then sees that
 // resting costs nothing (LAW 7).
 func (w *World) rest() {
-	if !w.comesToRest() {
+	if len(w.Broken()) > 0 || !w.comesToRest() {
 		return
 	}
 	w.mu.Lock()

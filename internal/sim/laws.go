@@ -215,8 +215,16 @@ func (w *World) judgeShutdown(m *machine) {
 	}
 }
 
-// judgeRequest checks that a node with nothing to do asks nothing.
+// judgeRequest checks that a node with nothing to do asks nothing, and that
+// none asks without a pause.
 func (w *World) judgeRequest(p *process, what string) {
+	if time.Since(p.minute) > time.Minute {
+		p.minute, p.burst = time.Now(), 0
+	}
+	if p.burst++; p.burst > 500 {
+		w.breach(p.who, "asks without a pause: %s", what)
+		p.kill("because it asks without a pause")
+	}
 	idle := p.status.Phase == status.Idle && p.status.Reason == "" && time.Since(p.status.Since) > race
 	if p.mode == cycle.Run && idle && !p.m.wanted && p.m.sentinelErr == nil && time.Since(p.m.changedAt) > race {
 		w.breach(p.who, "LAW 7: idle, and asks: %s", what)

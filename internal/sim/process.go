@@ -43,6 +43,8 @@ type process struct {
 	err      error
 	uid      string // of the Node, as it was when it connected
 	requests int
+	minute   time.Time // begin of a minute in which burst requests were sent
+	burst    int
 	looking  int // at gates that are slow
 	status   status.Status
 	demand   chan struct{}
@@ -70,6 +72,9 @@ func (w *World) begin(m *machine, a actor, mode cycle.Mode, limit time.Duration,
 	}
 	if mode != cycle.Run {
 		r.Demand, r.Gates, r.Budget = nil, nil, nil
+	}
+	if w.Mutate.Runner != nil {
+		w.Mutate.Runner(p, r)
 	}
 	w.all.Go(func() {
 		err := r.Do(p.ctx)
@@ -133,9 +138,22 @@ func request[T any](ctx context.Context, p *process, what string, effect func() 
 	}
 	p.requests++
 	w.count.Requests++
-	w.judgeRequest(p, what)
+	if w.judgeRequest(p, what); p.dead {
+		w.mu.Unlock()
+		return none, errDead
+	}
 	f := w.fate(p)
+	late := func(d time.Duration) { // it is on its way, whatever becomes of its sender
+		w.at(p.actor, d, func() {
+			w.count.Late++
+			w.note(p.who, "arrives late: %s", what)
+			_, _ = effect()
+		})
+	}
 	if f.crashBefore {
+		if f.late {
+			late(f.there)
+		}
 		w.crash(p, "before "+what)
 		w.mu.Unlock()
 		return none, errDead
@@ -148,16 +166,15 @@ func request[T any](ctx context.Context, p *process, what string, effect func() 
 		return none, errLost
 	}
 	if err := p.sleep(ctx, f.there); err != nil {
-		if f.late { // it is on its way all the same
-			w.at(p.actor, f.there, func() {
-				w.count.Late++
-				w.note(p.who, "arrives late: %s", what)
-				_, _ = effect()
-			})
+		if f.late {
+			late(f.there)
 		}
 		return none, err
 	}
 	if f.lost {
+		if f.late {
+			late(p.between(forLate+1000, time.Second, 40*time.Second))
+		}
 		w.told(p, &w.count.Lost, "request lost: "+what)
 		return none, p.swallowed(ctx)
 	}

@@ -65,6 +65,7 @@ type Planned struct {
 type Mutation struct {
 	Cluster func(*process, *cycle.Cluster)
 	Lock    func(*process, *lock.Lock)
+	Runner  func(*process, *cycle.Runner)
 }
 
 // fate is what becomes of one request.
@@ -137,7 +138,7 @@ func Weather(seed uint64) Setup {
 		Lost:      rate(0, 0, 0.02, 0.1),
 		ReplyLost: rate(0, 0, 0.03, 0.15),
 		Forbidden: rate(0, 0, 0.02),
-		Late:      rate(0, 0.5),
+		Late:      rate(0, 0, 0.5),
 		Crash:     rate(0, 0, 0.01, 0.04),
 	}
 	s.Faults.Stale = pick(0, time.Second, 10*time.Second)
