@@ -28,8 +28,10 @@ func Run(s Setup) *World {
 	}
 	w.mu.Unlock()
 	time.Sleep(w.align(s.Storm))
-	w.settle()
-	w.rest()
+	if !s.Short {
+		w.settle()
+		w.rest()
+	}
 	w.stop()
 	return w
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -190,10 +191,31 @@ func (c changes) String() string {
 		case was && !is:
 			parts = append(parts, "- "+k)
 		case is && !was:
-			parts = append(parts, "+ "+k+" "+b)
+			parts = append(parts, "+ "+k+" "+brief(k, b))
 		case a != b:
-			parts = append(parts, "~ "+k+" "+b)
+			parts = append(parts, "~ "+k+" "+brief(k, b))
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// brief is an entry as a person reads it: what differs between nodes. What
+// kured cannot read is shown as it is.
+func brief(key, value string) string {
+	s := lock.Parse(map[string]string{key: value})
+	for _, h := range s.Holders {
+		text := fmt.Sprintf("(%s, boot %s, max %d, %s", h.Phase, strings.TrimLeft(h.Boot, "0"), h.Max, h.UID)
+		if h.Zone != "" {
+			text += fmt.Sprintf(", %s since %s", h.Zone, h.Turn.Format(time.TimeOnly))
+		}
+		return text + ")"
+	}
+	for _, x := range s.Waiters {
+		text := fmt.Sprintf("(since %s, priority %d, %s", x.Since.Format(time.TimeOnly), x.Priority, x.UID)
+		if x.Zone != "" {
+			text += ", " + x.Zone
+		}
+		return text + ")"
+	}
+	return value
 }

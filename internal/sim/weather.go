@@ -25,6 +25,7 @@ type Setup struct {
 	Zones            int  // how many there are
 	Budget, MinReady bool // count_unavailable and min_ready are configured
 
+	Short   bool                          // no calm phase: the history ends with the storm
 	Journal bool                          // the log of each process is part of the history
 	Watcher func(*process, status.Status) // sees each published status
 	Mutate  Mutation                      // breaks a rule, to see that it is noticed
