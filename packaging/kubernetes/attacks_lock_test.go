@@ -121,7 +121,6 @@ func attacksByBurial() []attack {
 		{name: "bury with a second label", scene: gone(), request: request{method: "PATCH", path: lockPath, media: mergePatch,
 			body: `{"metadata":{"labels":{"kured.dev/burial":"true","app.kubernetes.io/component":null}},"data":{"holder.node-b":null}}`}},
 		burial("bury a living node while the label is still there", labelled, "holder.node-b", ""),
-		burial("bury while the label is still there", labelled, "holder.node-f", ""),
 		{name: "leave the label where it is", scene: scene{burial: true}, request: request{method: "PATCH", path: lockPath,
 			media: mergePatch, body: `{"data":{"waiter.node-a":` + quoted(waits("node-a")) + `}}`}},
 		burial("bury an entry of no form", scene{lock: map[string]string{"holder.node-f": "what is this?"}}, "holder.node-f", ""),

@@ -24,10 +24,6 @@ func testWithoutWall(t *testing.T, cluster *testenv.ControlPlane) {
 	if _, err := cluster.Admin().CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	policy := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kured-policy"}}
-	if _, err := cluster.Admin().CoreV1().ConfigMaps(namespace).Create(ctx, policy, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	for _, kind := range []string{byKubelet, byCertificate, byToken} {
 		node := w.caller(t, kind, "node-a")
 		awaitRight(t, func() error {

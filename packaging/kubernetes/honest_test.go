@@ -55,7 +55,8 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		{method: "GET", path: "/api/v1/nodes?fieldSelector=spec.unschedulable%3Dtrue"},
 		patchOf(lockPath, "waiter.node-a", waits("node-a")),
 		{method: "GET", path: inNamespace + "/configmaps" + watch + "metadata.name%3Dkured-lock"},
-		burialOf(lockPath, "holder.node-f", "", "waiter.node-f", ""),
+		burialOf(lockPath, "holder.node-f", ""),
+		burialOf(lockPath, "waiter.node-f", ""), // one after the other: the label is there already
 		patchOf(lockPath, "waiter.node-a", "", "holder.node-a", holds("node-a", "reason", "")),
 		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":"` + strings.Repeat("a", 32) + `"}},"spec":{"unschedulable":true}}`),
 		phase("draining"),
