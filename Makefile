@@ -43,6 +43,10 @@ SEED ?= 1
 sim: ## Simulate clusters in virtual time in which everything goes wrong, and check the laws (SEEDS=20000 SEED=123)
 	@go test -count=1 -timeout 60m -v -run 'TestLaws|TestReplay' ./internal/sim -seeds $(SEEDS) -seed $(SEED) | grep -vE '^=== |^ *--- PASS'
 
+.PHONY: model
+model: ## Check the model of the lock and the cycle in every state, and that each broken rule is noticed (docs/model.md)
+	@.ci/model
+
 .PHONY: bench
 bench: ## Measure what docs/benchmarks.md tells, and write its table anew (no root; about 12 minutes; BENCH='-idle 1m')
 	@command -v dbus-daemon >/dev/null || .ci/deps unit

@@ -119,9 +119,6 @@ typedef Node {
 	/* only for the properties */
 	unsigned holding : 1; /* took, and neither gave back, nor was released by an admin, nor has lost its Node */
 	unsigned pardon : 1;  /* its entry was taken away between its fence and its call */
-#ifdef SERVED
-	unsigned unlucky : 1; /* has lost a write already */
-#endif
 #ifdef BY_NAME
 	unsigned rumour : 2;  /* 1 + a node that was once seen to be gone */
 #endif
@@ -185,15 +182,7 @@ inline check_limit() {
 #ifdef NO_COMPARE
 #define MOVED(m) n[m].late = NOTHING
 #else
-#define MOVED(m) if :: n[m].pc == TAKE || n[m].pc == BURY -> n[m].pc = ACQUIRE; UNLUCKY(m) :: else fi; n[m].late = NOTHING
-#endif
-/* That one node loses every one of its tries for ever, each time to another write just between its read and its write, is
- * possible with compare-and-swap, and has probability 0. What must come true sometime is asked for without such luck: who has
- * lost once takes in one step. What must never be is asked for without that excuse. */
-#ifdef SERVED
-#define UNLUCKY(m) n[m].unlucky = 1
-#else
-#define UNLUCKY(m) skip
+#define MOVED(m) if :: n[m].pc == TAKE || n[m].pc == BURY -> n[m].pc = ACQUIRE :: else fi; n[m].late = NOTHING
 #endif
 inline moved() { MOVED(0); MOVED(1); MOVED(2) }
 
@@ -204,9 +193,6 @@ inline put_holder(i, boot) {
 	n[i].max = n[i].own;
 	n[i].holding = !n[i].stale;
 	moved();
-#ifdef SERVED
-	n[i].unlucky = 0;
-#endif
 	check_limit()
 }
 
@@ -408,12 +394,7 @@ end:	do :: atomic { if
 #endif
 	:: RUNS(ACQUIRE) && n[i].holder == GARBLED -> n[i].pc = LEARN /* Stuck */
 	:: RUNS(ACQUIRE) && TROUBLE -> PAY; n[i].pc = FREE /* a gate closes: LeaveRoom */
-#ifdef SERVED
-	:: RUNS(ACQUIRE) && n[i].holder == NONE && FREE_SLOT(i) && MY_TURN(i) ->
-		if :: n[i].unlucky -> put_holder(i, THIS); n[i].pc = HOLDS :: else -> n[i].pc = TAKE fi
-#else
 	:: RUNS(ACQUIRE) && n[i].holder == NONE && FREE_SLOT(i) && MY_TURN(i) -> n[i].pc = TAKE
-#endif
 	:: RUNS(ACQUIRE) && n[i].holder == NONE && !n[i].waiter && ROOM_LEFT -> n[i].waiter = 1; moved() /* join */
 	:: RUNS(ACQUIRE) && n[i].holder == NONE && (BURIABLE(i, 0) || BURIABLE(i, 1) || BURIABLE(i, 2)) -> n[i].pc = BURY
 #ifdef BY_NAME
@@ -594,8 +575,12 @@ end:	do
 /* A node that is up and well, and something of ours is on it. An entry that cannot be read is held loudly. */
 #define BUSY(i) (n[i].power == UP && n[i].exists && n[i].holder != GARBLED && (n[i].holder != NONE || n[i].mark != NONE))
 
-#ifdef SERVED /* a slot does not lie idle for ever while somebody who lives asks for it */
-ltl every_free_slot_is_taken { [] <> !SLOT_LIES_IDLE }
+#define SOMEBODY_TAKES (n[0].pc == HOLDS || n[1].pc == HOLDS || n[2].pc == HOLDS)
+
+/* A slot does not lie idle for ever while somebody who lives asks for it: somebody takes, and again and again. It need not be
+ * the same one each time: with compare-and-swap one node can lose to others for ever, with probability 0. */
+#ifdef SERVED
+ltl every_free_slot_is_taken { [] <> (!SLOT_LIES_IDLE || SOMEBODY_TAKES) }
 #endif
 #ifdef ENDS /* nobody is busy for ever */
 ltl every_cycle_ends { ([] <> !BUSY(0)) && ([] <> !BUSY(1)) && ([] <> !BUSY(2)) }
