@@ -66,7 +66,13 @@ func (r *Runner) drain(ctx context.Context) error {
 	var result node.Result
 	progress := make(chan node.Progress, 1)
 	err := r.during(ctx, func(ctx context.Context) error {
+		ctx, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
+		go func() { stop(awaitLoss(ctx, r.cluster.Entries, r.Boot)) }()
 		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p node.Progress) { newest(progress, p) })
+		if !result.Drained && errors.Is(context.Cause(ctx), lock.ErrLost) {
+			return lock.ErrLost
+		}
 		return result.Err
 	}, watching{demand: true, gates: true, drain: progress})
 	r.publish(func(s *status.Status) { s.Drain = nil })
@@ -77,12 +83,32 @@ func (r *Runner) drain(ctx context.Context) error {
 		r.seen.Known = false // somebody may have undone the cordon meanwhile
 	case ctx.Err() != nil, errors.Is(err, errChanged):
 		return nil
+	case errors.Is(err, lock.ErrLost):
+		r.lost()
 	case errors.Is(result.Err, node.ErrDrainTimeout):
 		r.seen.Failure = &Failure{status.DrainTimeout, result.String()}
 	default:
 		r.seen.Failure = &Failure{status.DrainFailed, result.String()}
 	}
 	return nil
+}
+
+// lookWhileDraining is how often a node that drains looks whether the lock is
+// still its own: a drain can take long, and evicts pods all the time.
+const lookWhileDraining = 30 * time.Second
+
+// awaitLoss returns lock.ErrLost when the lock is not ours any more, and the
+// error of ctx when that ends. What cannot be read is no loss: the fence before
+// the reboot decides.
+func awaitLoss(ctx context.Context, entries Entries, boot string) error {
+	for {
+		if err := sleep(ctx, lookWhileDraining); err != nil {
+			return err
+		}
+		if own, err := entries.Read(ctx); err == nil && (own.Holder == nil || own.Holder.Boot != boot) {
+			return lock.ErrLost
+		}
+	}
 }
 
 // advance writes the phase into our entry, which also proves that the lock is

@@ -56,7 +56,7 @@ func TestReleasedByAnAdmin(t *testing.T) {
 		{"before the drain, a person's cordon", beforePhase(status.Draining), alice, true, "lock released by alice: node is broken"},
 		{"before the drain, a person's cordon, no note", beforePhase(status.Draining), nothing, true, "the lock of this node was released by somebody else"},
 		{"in the drain", midDrain, alice, false, "lock released by alice: node is broken"},
-		{"in the drain, no note", midDrain, nothing, false, "the node carries our cordon but does not hold the lock"},
+		{"in the drain, no note", midDrain, nothing, false, "the lock of this node was released by somebody else"},
 		{"in the drain, a person's cordon", midDrain, alice, true, "lock released by alice: node is broken"},
 		{"before the reboot", beforePhase(status.Rebooting), alice, false, "lock released by alice: node is broken"},
 		{"before the reboot, damaged note", beforePhase(status.Rebooting), unreadable, false, "lock released by somebody whose note"},
@@ -152,6 +152,25 @@ func TestOldNote(t *testing.T) {
 		m.awaitReboot()
 		if m.node().Released != nil || strings.Count(m.log(), "lock released by alice: x") != 1 || time.Since(begun) > 2*time.Minute {
 			t.Errorf("after %s, note %+v:\n%s", time.Since(begun), m.node().Released, m.log())
+		}
+	})
+}
+
+// A node whose drain takes for ever stops it soon after its lock was released.
+func TestReleaseEndsTheDrain(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted, m.drainFor = true, 24*time.Hour
+		m.start(Run)
+		m.await("draining", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.drains > 0 })
+		time.Sleep(10 * time.Minute)
+		released := time.Now()
+		m.release(nil)
+		m.awaitPhase(status.BackingOff)
+		if took := time.Since(released); took > time.Minute {
+			t.Errorf("went on for %s", took)
+		}
+		if m.node().Unschedulable {
+			t.Error("still cordoned")
 		}
 	})
 }
