@@ -108,17 +108,22 @@ func (a *acquisition) step(ctx context.Context) (bool, error) {
 	if turn.Move == Stuck {
 		return false, fmt.Errorf("%w: %s", ErrUnreadable, turn.Detail)
 	}
-	if err := a.learnRules(ctx, turn); err != nil {
-		return false, err
-	}
-	if reason, detail, until := a.ruling.Closed(a.now()); reason != "" {
-		return false, a.stayAway(ctx, turn, reason, detail, until)
-	}
-	if turn = a.ask(); turn.Move == Take || turn.Pool {
-		if err := a.learnPool(ctx, turn); err != nil {
+	for known := false; !known; {
+		if err := a.learnRules(ctx, turn); err != nil {
 			return false, err
 		}
-		turn = a.ask()
+		if reason, detail, until := a.ruling.Closed(a.now()); reason != "" {
+			return false, a.stayAway(ctx, turn, reason, detail, until)
+		}
+		known, turn = true, a.ask()
+		if turn.Move == Take || turn.Pool {
+			before := turn.Move
+			if err := a.learnPool(ctx, turn); err != nil {
+				return false, err
+			}
+			turn = a.ask()
+			known = turn.Move != Take || before == Take // else the policy was not looked at for a take
+		}
 	}
 	if burial := a.lookForGone(ctx, turn); len(burial.Remove) > 0 {
 		return false, a.write(ctx, burial)

@@ -300,6 +300,29 @@ func TestOutsideADeadRoom(t *testing.T) {
 	})
 }
 
+// A node outside a full room, in which nobody lives, learns that the peer which was down is back. What it takes then it
+// takes under the policy of now, and not of when it last had a reason to read it.
+func TestPauseWhileOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := locktest.New(map[string]string{"waiter.b": entry(lock.Waiter{Version: lock.Version, Since: time.Now().Add(-time.Hour)})})
+		r, f := &rules{}, &fleet{}
+		f.set(nil, lock.Peer{Name: "me", Ready: true}, lock.Peer{Name: "b"})
+		l := newLock(m, "me", 1)
+		l.Room, l.Rules, l.Fleet, l.CountUnavailable = 1, r, f, true
+		ctx, stop := context.WithCancel(t.Context())
+		done, _ := acquire(ctx, l)
+		time.Sleep(10 * time.Minute)
+		r.set(lock.Policy{Paused: "release day"}, nil)
+		f.set(nil, lock.Peer{Name: "me", Ready: true}, lock.Peer{Name: "b", Ready: true})
+		time.Sleep(time.Hour)
+		if m.Data()["holder.me"] != "" {
+			t.Error("took the lock while paused")
+		}
+		stop()
+		<-done
+	})
+}
+
 // The first in the room is dead while a peer is down: the second one still
 // notices when the peer is back.
 func TestDeadHeadWhileAPeerIsDown(t *testing.T) {
