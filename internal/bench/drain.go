@@ -104,7 +104,7 @@ const standinAgent = "kured-standin-kubelet"
 
 func (s *stage) drainAsKured(ctx context.Context, n *testenv.Node) (time.Duration, testenv.RequestFilter, error) {
 	count := testenv.RequestFilter{User: testenv.NodeSubject(n.Name()).User}
-	c, err := s.connect(ctx, n.Name())
+	c, err := connect(ctx, s.plane, n.Name())
 	if err != nil {
 		return 0, count, err
 	}

@@ -78,6 +78,11 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 			fmt.Fprintf(progress, "OVER BUDGET: %s: %s, budget %s\n", f.name, f.measured, f.budget)
 		}
 	}
+	for _, s := range report.sections {
+		for _, what := range s.over {
+			fmt.Fprintf(progress, "OVER BUDGET: %s\n", what)
+		}
+	}
 	if failed != nil || o.write == "" {
 		return failed
 	}
@@ -123,6 +128,22 @@ func measure(ctx context.Context, o options, r *report, progress io.Writer) erro
 		return figures, err
 	})
 	step("drain", func(ctx context.Context) ([]figure, error) { return s.drains(ctx, o.pods) })
+	sections := func(what string, do func(context.Context) ([]section, error)) {
+		step(what, func(ctx context.Context) ([]figure, error) {
+			sections, err := do(ctx)
+			r.sections = append(r.sections, sections...)
+			return nil, err
+		})
+	}
+	sections("many nodes, simulated", func(ctx context.Context) ([]section, error) {
+		s, err := simulate(ctx)
+		return []section{s}, err
+	})
+	sections("a thousand nodes", func(ctx context.Context) ([]section, error) { return scale(ctx, o.rounds, say) })
+	sections("a look at five thousand nodes", func(ctx context.Context) ([]section, error) {
+		s, err := fleet(ctx, 5000)
+		return []section{s}, err
+	})
 	step(fmt.Sprintf("idle, until %s are over", o.idle), resting.figures)
 	step("the binary", func(context.Context) ([]figure, error) { return binarySize(o.kured) })
 	return errors.Join(append(errs, ctx.Err())...)

@@ -82,6 +82,15 @@ type report struct {
 	circumstances
 	figures  []figure
 	requests string // of one cycle, by kind, in Markdown
+	sections []section
+}
+
+// section is a table of its own, below the first.
+type section struct {
+	title  string
+	header []string
+	rows   [][]string
+	over   []string // what is over its budget, for people
 }
 
 // markdown is the section of the document that is written anew.
@@ -98,6 +107,19 @@ func (r *report) markdown() string {
 		}
 		rows = append(rows, row)
 	}
+	writeTable(&b, rows)
+	if r.requests != "" {
+		b.WriteString("\n" + r.requests)
+	}
+	for _, section := range r.sections {
+		fmt.Fprintf(&b, "\n### %s\n\n", section.title)
+		writeTable(&b, append([][]string{section.header}, section.rows...))
+	}
+	return b.String()
+}
+
+// writeTable writes a table in Markdown; the first row is its header.
+func writeTable(b *strings.Builder, rows [][]string) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
@@ -106,7 +128,7 @@ func (r *report) markdown() string {
 	}
 	for n, row := range rows {
 		for i, cell := range row {
-			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", widths[i]-len([]rune(cell))))
+			fmt.Fprintf(b, "| %s%s ", cell, strings.Repeat(" ", widths[i]-len([]rune(cell))))
 		}
 		b.WriteString("|\n")
 		if n == 0 {
@@ -116,10 +138,6 @@ func (r *report) markdown() string {
 			b.WriteString("|\n")
 		}
 	}
-	if r.requests != "" {
-		b.WriteString("\n" + r.requests)
-	}
-	return b.String()
 }
 
 // circumstances say where and when the figures were taken.

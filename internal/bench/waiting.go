@@ -104,12 +104,14 @@ type asker struct {
 	cluster *kube.Cluster
 }
 
-// newAsker makes a node that only asks for the lock.
-func (s *stage) newAsker(ctx context.Context, name string) (*asker, error) {
-	if _, err := s.plane.Admin().CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+// newAsker makes a node that is Ready and only asks for the lock.
+func newAsker(ctx context.Context, plane *testenv.ControlPlane, name string) (*asker, error) {
+	ready := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	if _, err := plane.Admin().CoreV1().Nodes().Create(ctx, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Conditions: ready}}, metav1.CreateOptions{}); err != nil {
 		return nil, err
 	}
-	c, err := s.connect(ctx, name)
+	c, err := connect(ctx, plane, name)
 	if err != nil {
 		return nil, err
 	}
@@ -117,16 +119,16 @@ func (s *stage) newAsker(ctx context.Context, name string) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
+	store := lock.ConfigMap{Client: c.Client, Namespace: lockNamespace, Name: lockName, PolicyName: policyName}
 	return &asker{cluster: c, Lock: &lock.Lock{
-		Store:    lock.ConfigMap{Client: c.Client, Namespace: lockNamespace, Name: lockName},
-		Evidence: c, Pace: lock.DefaultPace(),
-		Node: c.NodeName, UID: c.UID, Boot: boot, Max: intstr.FromInt32(1), Room: waiters,
+		Store: store, Rules: store, Evidence: c, Fleet: lock.Nodes{Client: c.Client}, Pace: lock.DefaultPace(),
+		Node: c.NodeName, UID: c.UID, Boot: boot, Max: intstr.FromInt32(1), CountUnavailable: true, Room: waiters,
 	}}, nil
 }
 
 // connect is a client as kured on that node has it.
-func (s *stage) connect(ctx context.Context, name string) (*kube.Cluster, error) {
-	kubeconfig, err := s.plane.Kubeconfig(name, testenv.NodeSubject(name))
+func connect(ctx context.Context, plane *testenv.ControlPlane, name string) (*kube.Cluster, error) {
+	kubeconfig, err := plane.Kubeconfig(name, testenv.NodeSubject(name))
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +157,7 @@ func (s *stage) handOver(ctx context.Context, rounds int) ([]figure, error) {
 		}
 	}
 	for i := range waiters + 1 {
-		a, err := s.newAsker(ctx, fmt.Sprintf("node-waiter-%d", i))
+		a, err := newAsker(ctx, s.plane, fmt.Sprintf("node-waiter-%d", i))
 		if err != nil {
 			return nil, err
 		}
