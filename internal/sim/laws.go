@@ -111,6 +111,11 @@ func (w *World) judgeTake(p *process, sent time.Time, after version, own lock.Ho
 
 // judgeLeave checks that a node that removes its own holder entry may.
 func (w *World) judgeLeave(p *process, was lock.Holder) {
+	if p.dead { // on its way since before: to the process that runs now it is as if somebody else had done it
+		p.m.releasedAt = time.Now()
+		w.count.RacedReleases++
+		return
+	}
 	switch {
 	case p.mode == cycle.Return && was.Boot == p.boot:
 		w.breach(p.who, "LAW 2: released as back in service, and the boot id is the same")
