@@ -117,6 +117,15 @@ func attacksOnObject() []attack {
 		merge("give the lock another uid", `{"metadata":{"uid":"another"}}`),
 		merge("write the lock as of an old version", `{"metadata":{"resourceVersion":"1"},"data":{"waiter.node-a":`+quoted(waits("node-a"))+`}}`),
 		merge("remove the record of who wrote the lock, and a holder", `{"metadata":{"managedFields":[{}]},"data":{"holder.node-b":null}}`),
+		merge("bloat the record of who wrote the lock", recordOf("rogue", `{"f:data":{`+manyFields()+`}}`)),
+		merge("bloat the record of who wrote the lock below a field", recordOf("rogue", `{"f:data":{"f:holder.node-b":{`+manyFields()+`}}}`)),
+		merge("bloat the record of who wrote the lock's metadata", recordOf("rogue", `{"f:metadata":{"f:labels":{`+manyFields()+`}}}`)),
+		merge("bloat the record of who wrote what the lock has not", recordOf("rogue", `{"f:rogue":{`+manyFields()+`}}`)),
+		merge("bloat the record of kured itself", recordOf("kured", `{"f:data":{`+manyFields()+`}}`)),
+		merge("remove the record of who wrote the lock", `{"metadata":{"managedFields":[{}]}}`),
+		merge("claim a holder's key for who applies the lock", recordOf("kubectl-client-side-apply", `{"f:data":{"f:holder.node-b":{}}}`)),
+		merge("claim all keys for who applies the lock", recordOf("kubectl-client-side-apply", `{"f:data":{}}`)),
+		merge("claim to have applied the lock", strings.Replace(recordOf("rogue", `{"f:data":{"f:holder.node-b":{}}}`), "Update", "Apply", 1)),
 		all(send("take by server-side apply", "PATCH", applied, applyPatch,
 			head+`"name":"kured-lock"},"data":{"holder.node-a":`+quoted(holds("node-a"))+`}}`)),
 		send("leave a record of a field manager", "PATCH", applied, applyPatch, head+`"name":"kured-lock"},`+own),
@@ -195,6 +204,20 @@ func harmlessDeeds() []harmless {
 				`"metadata":{"generateName":"x","namespace":"default"},"involvedObject":{"kind":"Node","name":"node-b"},"reason":"LockReleased"}`}},
 			why: "kubelets may; Events are for people, kured never reads them"},
 	}
+}
+
+// recordOf is a patch of the record that the API server keeps of who wrote which field.
+func recordOf(manager, fields string) string {
+	return `{"metadata":{"managedFields":[{"manager":"` + manager + `","operation":"Update","apiVersion":"v1",` +
+		`"time":"2026-11-22T12:00:00Z","fieldsType":"FieldsV1","fieldsV1":` + fields + `}]}}`
+}
+
+func manyFields() string {
+	var fields []string
+	for i := range 5000 {
+		fields = append(fields, `"f:x`+strconv.Itoa(i)+`":{}`)
+	}
+	return strings.Join(fields, ",")
 }
 
 func manyManagers() []request {

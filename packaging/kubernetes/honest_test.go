@@ -2,6 +2,7 @@ package kubernetes_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -122,6 +123,21 @@ func TestReleaseIsAlwaysPossible(t *testing.T) {
 			}
 		}
 	}
+	// Administrators have left more records of who wrote what than the API server keeps apart.
+	w.set(t, full())
+	for i := range 14 {
+		w.must(t, w.admin, request{method: "PATCH", path: fmt.Sprintf("%s?fieldManager=admin-%d", lockPath, i), media: mergePatch,
+			body: fmt.Sprintf(`{"metadata":{"labels":{"l%d":""},"annotations":{"a%d":""}},"data":{"holder.node-a":"%d","waiter.x%d":""}}`, i, i, i, i)})
+		if i%2 == 0 {
+			w.must(t, node, patchOf(fmt.Sprintf("%s?fieldManager=node-%d", lockPath, i), "holder.node-a", ""))
+		}
+	}
+	w.must(t, w.admin, request{method: "PATCH", path: lockPath + "?fieldManager=applier&force=true", media: applyPatch, body: `{"apiVersion":"v1",` +
+		`"kind":"ConfigMap","metadata":{"name":"kured-lock"},"data":{"holder.node-a":"","waiter.node-a":"","holder.node-b":""}}`})
+	w.must(t, node, patchOf(lockPath, "holder.node-a", ""))
+	w.must(t, node, patchOf(lockPath, "waiter.node-a", ""))
+	w.must(t, w.admin, request{method: "PATCH", path: lockPath, media: mergePatch, body: `{"metadata":{"managedFields":[{}]}}`})
+	w.must(t, node, patchOf(lockPath, "holder.node-a", ""))
 	// A crowd can also go on: the API server's budget for a policy is far away.
 	w.set(t, scene{lock: crowd}.under("max", "50%"))
 	w.must(t, node, patchOf(lockPath, "holder.node-a", holds("node-a", "max", "9999")))
