@@ -31,7 +31,9 @@ func scale(ctx context.Context, rounds int, say func(string)) ([]section, error)
 		pace.OutsideMax = pace.OutsideMax * time.Duration(n) / many
 		var err error
 		h.Result, h.size, err = c.race(ctx, n, 1, pace, locktest.Race{Again: rounds, Hold: 200 * time.Millisecond, Rest: pace.Outside})
-		handOvers = append(handOvers, h)
+		if err == nil {
+			handOvers = append(handOvers, h)
+		}
 		return err
 	}
 	var alone []oneWrite
@@ -39,7 +41,9 @@ func scale(ctx context.Context, rounds int, say func(string)) ([]section, error)
 		say("  writes of one node alone: " + name)
 		// Holds for as long as keeps it below the client's own limit of requests.
 		r, _, err := c.race(ctx, 1, 1, lock.DefaultPace(), locktest.Race{Again: rounds / 2, Hold: 150 * time.Millisecond})
-		alone = append(alone, oneWrite{name, r.WriteTimes})
+		if err == nil {
+			alone = append(alone, oneWrite{name, r.WriteTimes})
+		}
 		return err
 	}
 	var rolls []roll
@@ -47,8 +51,10 @@ func scale(ctx context.Context, rounds int, say func(string)) ([]section, error)
 		say(fmt.Sprintf("  race for one turn each, limit %d", limit))
 		pace := lock.DefaultPace()
 		pace.Opening, pace.Outside, pace.OutsideMax = 5*time.Second, 5*time.Second, 10*time.Second
-		r, size, err := c.race(ctx, many, limit, pace, locktest.Race{Hold: time.Duration(limit) * 20 * time.Millisecond})
-		rolls = append(rolls, roll{limit, size, r})
+		r, size, err := c.race(ctx, many, limit, pace, locktest.Race{Hold: time.Duration(limit) * 50 * time.Millisecond})
+		if err == nil {
+			rolls = append(rolls, roll{limit, size, r})
+		}
 		return err
 	}
 	for _, step := range []func() error{
@@ -67,11 +73,11 @@ func scale(ctx context.Context, rounds int, say func(string)) ([]section, error)
 		func() error { return race(3) },
 		func() error { return race(10) },
 	} {
-		if err := step(); err != nil {
-			return nil, err
+		if err = step(); err != nil {
+			break
 		}
 	}
-	return []section{handOverTable(handOvers), rollTable(rolls), wallTable(alone)}, nil
+	return []section{handOverTable(handOvers), rollTable(rolls), wallTable(alone)}, err
 }
 
 // round is the lock going from one to the next while many wait.

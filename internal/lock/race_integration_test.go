@@ -22,14 +22,6 @@ import (
 func TestRaceOnTheRealServer(t *testing.T) {
 	realLock(t)
 	wall(t)
-	if err := plane.Apply(t.Context(), []byte(noRules)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := plane.Admin().CoreV1().ConfigMaps("kube-system").Delete(context.WithoutCancel(t.Context()), "kured-policy", metav1.DeleteOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
 	const (
 		nodes = 100
 		pool  = "kured.test/race"
@@ -80,15 +72,6 @@ func TestRaceOnTheRealServer(t *testing.T) {
 		})
 	}
 }
-
-// While there is no policy the API server asks itself for it at each write, not
-// more than fifty times a second, and refuses those that have to wait longer
-// than a second (CollectParams in k8s.io/apiserver): not what a race is about.
-const noRules = `
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: kured-policy, namespace: kube-system}
-`
 
 // wall applies the shipped admission policies for one test.
 func wall(t *testing.T) {

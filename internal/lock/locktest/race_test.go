@@ -25,11 +25,15 @@ type journal struct {
 
 	mu       sync.Mutex
 	versions []map[string]string
+	parsed   []lock.Snapshot // of the first versions
 	more     chan struct{}
 }
 
 func (j *journal) snapshot(i int) lock.Snapshot {
-	return lock.Snapshot{State: lock.Parse(j.versions[i]), Revision: strconv.Itoa(i)}
+	for n := len(j.parsed); n <= i; n++ {
+		j.parsed = append(j.parsed, lock.Snapshot{State: lock.Parse(j.versions[n]), Revision: strconv.Itoa(n)})
+	}
+	return j.parsed[i]
 }
 
 func (j *journal) Read(context.Context) (lock.Snapshot, error) {
