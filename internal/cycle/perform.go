@@ -173,6 +173,7 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 	patience := time.Duration(-1)
 	if r.seen.Entry == ThisBootEntry {
 		patience = time.Until(r.waitTill)
+		r.seen.Known = false // after minutes somebody may have released the lock
 	}
 	closed := r.seen.Gates
 	return unlessDemand(r.during(ctx, func(ctx context.Context) error {

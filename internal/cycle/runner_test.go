@@ -638,6 +638,27 @@ func TestStopped(t *testing.T) {
 	})
 }
 
+// The lock is released while a drained node waits for apt, under a daemon that was restarted: no drain without the lock.
+func TestLockReleasedWhileAnInhibitorIsWaitedFor(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.awaitPhase(status.Draining)
+		m.kill()
+		m.gates = gate.Verdict{Reason: status.Inhibited, Detail: "apt", Passing: true}
+		m.start(Run)
+		m.await("waits", func() bool { return m.status().Reason == status.Inhibited })
+		m.store.Put(lock.Edit{Remove: []string{"holder.a"}})
+		m.set(func() { m.gates = gate.Verdict{Open: true} })
+		m.awaitPhase(status.BackingOff)
+		if m.drains != 1 {
+			t.Error("drained without the lock")
+		}
+		m.back()
+		m.roll()
+	})
+}
+
 // A node that rebooted while it stood in the waiting room, and has no demand
 // any more, takes its name out.
 func TestForgottenWaiter(t *testing.T) {
