@@ -24,6 +24,9 @@ func (r *Runner) acquire(ctx context.Context) error {
 	case errors.Is(err, lock.ErrUnreadable):
 		r.seen.Entry = UnreadableEntry
 		return nil
+	case errors.Is(err, lock.ErrOther):
+		r.seen.Known = false // a late write of the boot before: see learn
+		return nil
 	case errors.Is(err, errChanged):
 		r.seen.Waiting = true // perhaps; leaving when not in it is harmless
 		return nil

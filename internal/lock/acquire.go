@@ -14,7 +14,7 @@ import (
 // Acquire waits for this node's turn and takes the lock. It returns nil when
 // the lock is held, and an error only when the context ends (the caller then
 // calls Release to leave the waiting room) or when our own entry cannot be
-// read. What it waits for, and errors of the API, go to report; so does, at
+// read or is not of this boot (ErrUnreadable, ErrOther). What it waits for, and errors of the API, go to report; so does, at
 // last, the queue when the lock is ours.
 func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error {
 	// By our wall clock, whatever that is, from the time that passed.
@@ -26,14 +26,14 @@ func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error
 			return fmt.Errorf("wait for the lock: %w", context.Cause(ctx))
 		}
 	}
-	for failures := 0; ; {
+	for failures, conflicts := 0, 0; ; {
 		held, err := a.step(ctx)
 		switch {
 		case held:
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("wait for the lock: %w", context.Cause(ctx))
-		case errors.Is(err, ErrUnreadable):
+		case errors.Is(err, ErrUnreadable), errors.Is(err, ErrOther):
 			return err
 		case errors.Is(err, ErrConflict):
 			// Somebody was quicker. Look again, not all at the same moment; the
@@ -42,9 +42,10 @@ func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error
 			if a.head {
 				spread /= 10
 			}
-			if err := sleep(ctx, l.Pace.part(spread)); err != nil {
+			if err := sleep(ctx, l.Pace.part(spread<<min(conflicts, maxDoublings))); err != nil {
 				continue
 			}
+			conflicts++
 		case err != nil:
 			failures++
 			a.unwatch()
@@ -54,7 +55,7 @@ func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error
 				continue
 			}
 		default:
-			failures = 0
+			failures, conflicts = 0, 0
 		}
 	}
 }
@@ -93,7 +94,10 @@ type acquisition struct {
 // step looks, decides, and does one thing: a write, or a wait. It returns true
 // when the lock is held.
 func (a *acquisition) step(ctx context.Context) (bool, error) {
-	if a.versions == nil || a.stale {
+	if a.stale {
+		a.unwatch() // it may still deliver versions from before the one that we read now
+	}
+	if a.versions == nil {
 		snap, err := a.read(ctx)
 		if err != nil {
 			return false, err
@@ -101,6 +105,9 @@ func (a *acquisition) step(ctx context.Context) (bool, error) {
 		a.see(snap)
 	}
 	turn := a.ask()
+	if own := a.snap.State.Holders[a.Node]; turn.Move == Hold && (own.Boot != a.Boot || own.UID != a.UID) {
+		return false, ErrOther
+	}
 	if turn.Move == Hold {
 		a.report(Report{Queue: a.queue(turn)})
 		return true, nil
@@ -187,19 +194,24 @@ func numberOrOne(v intstr.IntOrString) intstr.IntOrString {
 func (a *acquisition) see(snap Snapshot) {
 	if snap.Revision != a.snap.Revision {
 		a.seenSince = time.Now()
-		if a.snap.Revision != "" {
-			for _, name := range overtaken(a.snap.State, snap.State, a.free) {
-				a.asleep[name] = snap.State.Waiters[name]
-			}
-		}
 	}
 	a.snap, a.stale = snap, false
 }
 
+// learn finds out who sleeps, from a version that follows the one we know:
+// between others somebody may have come and had its turn.
+func (a *acquisition) learn(next Snapshot) {
+	for _, name := range overtaken(a.snap.State, next.State, a.free) {
+		a.asleep[name] = next.State.Waiters[name]
+	}
+}
+
+// write is not ended by the end of the demand: whether it was applied would
+// not be known then.
 func (a *acquisition) write(ctx context.Context, e Edit) error {
-	ctx, cancel := context.WithTimeout(ctx, a.Pace.Call)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.Pace.Call)
 	defer cancel()
-	snap, err := a.Store.Write(ctx, a.snap.Revision, e)
+	snap, err := a.Lock.write(ctx, a.snap.Revision, e)
 	if err != nil {
 		// It may have been applied all the same: what we know is old.
 		a.stale = true
@@ -272,6 +284,7 @@ func (a *acquisition) idle(ctx context.Context, r Report, after time.Duration) e
 			a.unwatch() // read anew, then watch anew
 			return sleep(ctx, a.Pace.part(a.Pace.Spread))
 		}
+		a.learn(snap)
 		a.see(snap)
 	}
 	return nil

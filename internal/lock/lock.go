@@ -16,6 +16,10 @@ import (
 // another boot.
 var ErrLost = errors.New("this node does not hold the lock")
 
+// ErrOther means that this node holds the lock, but for another boot or as
+// another Node object than it is now.
+var ErrOther = errors.New("this node's lock is of another boot or Node object")
+
 // ErrPaused means that the cluster's policy lets nobody reboot now.
 var ErrPaused = errors.New("nobody may reboot now")
 
@@ -47,6 +51,10 @@ type Lock struct {
 	CountUnavailable bool               // Nodes that are down use up Max
 	Room             int                // size of the waiting room
 	Priority         int                // higher is served first
+
+	// unanswered is the revision that our last write without an answer was
+	// based on: while the object is still at it, that write may yet land.
+	unanswered string
 }
 
 // Demand is what an asker asks for.
@@ -172,7 +180,14 @@ func (l *Lock) release(ctx context.Context, meant func(Holder) bool) error {
 			return nil
 		}
 		if _, waiting := snap.State.Waiters[l.Node]; h == nil && !waiting && !snap.State.damagedWaiter(l.Node) {
-			return nil
+			if snap.Revision != l.unanswered {
+				return nil
+			}
+			// Any write makes the one under way void. This one is taken back in the next round.
+			if _, err := l.swap(ctx, snap, join(l.Node, Waiter{Since: l.stamp(l.now()), Priority: l.Priority, Zone: l.Zone, UID: l.UID}), try); err != nil {
+				return err
+			}
+			continue
 		}
 		if done, err := l.swap(ctx, snap, leave(l.Node), try); done || err != nil {
 			return err
@@ -205,15 +220,27 @@ func (l *Lock) update(ctx context.Context, edit func(*Holder) (Edit, bool, error
 // maxConflicts bounds how often one change is tried again.
 const maxConflicts = 50
 
+// maxDoublings bounds how far the pause after a lost write grows.
+const maxDoublings = 5
+
 // swap writes once; a conflict costs a random pause and is not done.
 func (l *Lock) swap(ctx context.Context, snap Snapshot, e Edit, try int) (bool, error) {
 	call, cancel := context.WithTimeout(ctx, l.Pace.Call)
 	defer cancel()
-	_, err := l.Store.Write(call, snap.Revision, e)
+	_, err := l.write(call, snap.Revision, e)
 	if errors.Is(err, ErrConflict) && try < maxConflicts {
-		return false, sleep(ctx, l.Pace.part(l.Pace.Spread))
+		return false, sleep(ctx, l.Pace.part(l.Pace.Spread<<min(try, maxDoublings)))
 	}
 	return err == nil, err
+}
+
+// write sends an edit and remembers it if no answer came.
+func (l *Lock) write(ctx context.Context, revision string, e Edit) (Snapshot, error) {
+	snap, err := l.Store.Write(ctx, revision, e)
+	if err != nil && !errors.Is(err, ErrConflict) && !refusal(err) {
+		l.unanswered = revision
+	}
+	return snap, err
 }
 
 func (l *Lock) read(ctx context.Context) (Snapshot, error) {

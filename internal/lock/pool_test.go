@@ -48,7 +48,7 @@ func TestAskPool(t *testing.T) {
 		{"the pool is not known", nil, Pool{}, amount(1), amount(2), true, Take, "", 1},
 		{"the asker itself does not count", nil, pool("nrr"), amount(1), amount(0), true, Take, "", 1},
 		{"a holder counts once", held, pool("rcr"), amount(2), amount(0), true, Take, "", 2},
-		{"an unreadable holder counts once", map[string]string{"holder.b": "x"}, pool("rnr"), amount(2), amount(0), true, Take, "", 2},
+		{"an unreadable holder holds whatever the limit is", map[string]string{"holder.b": "x"}, pool("rnr"), amount(2), amount(0), true, Join, status.LockUnreadable, 1},
 		{"a holder and one down", held, pool("rcn"), amount(2), amount(0), true, Join, status.PeersUnavailable, 2},
 		{"the lock itself is full: that is said first", held, pool("rcn"), amount(1), amount(0), true, Join, status.LockFull, 1},
 

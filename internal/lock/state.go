@@ -40,6 +40,9 @@ const (
 // small whatever a sentinel says.
 const maxReason = 80
 
+// maxFences keeps the number of fences short; that it changes is enough.
+const maxFences = 999
+
 // Holder is the entry of a node whose turn it is.
 type Holder struct {
 	Version int          `json:"v"`
@@ -51,6 +54,7 @@ type Holder struct {
 	Turn    time.Time    `json:"turn,omitzero"`    // with Zone: when the zone's turn began, the since of its first holder
 	Reason  string       `json:"reason,omitempty"` // why it reboots, for people
 	UID     string       `json:"uid"`              // of the Node object: evidence that the holder still exists
+	Fences  int          `json:"fences,omitempty"` // how often the last phase was confirmed: makes that a write which changes something
 }
 
 // Waiter is the entry of a node in the waiting room.
@@ -189,8 +193,13 @@ func bury(s State, alive map[string]string) Edit {
 	return e
 }
 
-// advance writes node's holder entry anew, with another phase.
+// advance writes node's holder entry anew, with another phase. It always
+// changes the entry: a patch that changes nothing leaves the resourceVersion as
+// it is, and a write of ours that is still under way could land after it.
 func advance(node string, h Holder, phase status.Phase) Edit {
+	if h.Phase == phase {
+		h.Fences = h.Fences%maxFences + 1
+	}
 	h.Phase = phase
 	return Edit{Set: map[string]string{holderPrefix + node: encode(h)}}
 }

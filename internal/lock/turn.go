@@ -163,6 +163,9 @@ func (s State) limit(a Asker, own int) int {
 	for _, h := range s.Holders {
 		limit = min(limit, h.Max)
 	}
+	if len(s.Blocking()) > 0 {
+		return min(limit, 1) // nobody knows what limit it was taken under
+	}
 	return limit
 }
 

@@ -1,0 +1,89 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/lock/locktest"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// late is a store behind a line that swallows a write and delivers it later.
+type late struct {
+	*locktest.Memory
+	swallow func(lock.Edit) bool
+	deliver func() error // the swallowed write, if it still may
+}
+
+func (l *late) Write(ctx context.Context, revision string, e lock.Edit) (lock.Snapshot, error) {
+	if l.deliver == nil && l.swallow(e) {
+		l.deliver = func() error {
+			_, err := l.Memory.Write(context.WithoutCancel(ctx), revision, e)
+			return err
+		}
+		return lock.Snapshot{}, errors.New("no answer")
+	}
+	return l.Memory.Write(ctx, revision, e)
+}
+
+// A take without an answer, and then nobody wants it any more: once the node
+// has left, the write cannot land behind its back.
+func TestLateTakeOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &late{Memory: locktest.New(nil), swallow: func(e lock.Edit) bool { return e.Set["holder.me"] != "" }}
+		l := newLock(store.Memory, "me", 1)
+		l.Store = store
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := l.Acquire(ctx, lock.Demand{Since: time.Now()}, func(lock.Report) {}); err == nil {
+			t.Fatal("took the lock")
+		}
+		if err := l.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.deliver(); !errors.Is(err, lock.ErrConflict) {
+			t.Errorf("the late write: %v", err)
+		}
+		if len(store.Data()) != 0 {
+			t.Errorf("left in the lock: %v", store.Data())
+		}
+	})
+}
+
+// A release without an answer, and then the node goes on: it cannot land after
+// the fence, although the fence finds the phase already written.
+func TestLateReleaseAfterTheFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entry := strings.Replace(holds(1), `"u"`, `"uid-me"`, 1)
+		entry = strings.Replace(entry, string(status.Draining), string(status.Rebooting), 1)
+		store := &late{Memory: locktest.New(map[string]string{"holder.me": entry}), swallow: func(e lock.Edit) bool { return len(e.Set) == 0 }}
+		l := newLock(store.Memory, "me", 1)
+		l.Store = store
+		if err := l.Release(t.Context()); err == nil {
+			t.Fatal("the release was answered")
+		}
+		if err := l.Advance(t.Context(), status.Rebooting); err != nil {
+			t.Fatal(err)
+		}
+		if store.Data()["holder.me"] == entry {
+			t.Error("the fence changed nothing, and the API server keeps the version of what does not change")
+		}
+		if err := store.deliver(); !errors.Is(err, lock.ErrConflict) {
+			t.Errorf("the late release: %v", err)
+		}
+	})
+}
+
+// A late take of the boot before is none of this boot.
+func TestTakeOfTheBootBefore(t *testing.T) {
+	m := locktest.New(map[string]string{"holder.me": strings.Replace(holds(1), bootA, "2"+bootA[1:], 1)})
+	err := newLock(m, "me", 1).Acquire(t.Context(), lock.Demand{Since: time.Now()}, func(lock.Report) {})
+	if !errors.Is(err, lock.ErrOther) {
+		t.Errorf("acquire: %v", err)
+	}
+}
