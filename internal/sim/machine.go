@@ -43,6 +43,7 @@ type machine struct {
 	logind      rebootMode
 	busGone     bool
 	spent       int
+	sent        int // requests, of all its processes
 
 	daemon, oneshot *process
 
@@ -80,7 +81,13 @@ func (m *machine) as(part int64) actor { return actor{m.seed, m.class + part} }
 func (m *machine) startDaemon(d time.Duration) {
 	w, boot := m.w, m.boot
 	w.at(m.as(1), d, func() {
-		if !m.up || m.boot != boot || m.gone || m.daemon != nil && !m.daemon.dead && !m.daemon.ended || w.over {
+		if !m.up || m.boot != boot || m.gone || w.over {
+			return
+		}
+		if m.daemon != nil && !m.daemon.dead && !m.daemon.ended {
+			if m.daemon.ctx.Err() != nil { // it takes its time to end
+				m.startDaemon(time.Second)
+			}
 			return
 		}
 		w.note(m.name, "kured starts")

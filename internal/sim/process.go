@@ -143,6 +143,17 @@ func request[T any](ctx context.Context, p *process, what string, effect func() 
 		return none, errDead
 	}
 	f := w.fate(p)
+	if w.Strike != nil {
+		p.m.sent++
+		w.Strike(p, p.m.sent, what, &f)
+	}
+	if f.before != nil {
+		f.before()
+		if p.dead {
+			w.mu.Unlock()
+			return none, errDead
+		}
+	}
 	late := func(d time.Duration) { // it is on its way, whatever becomes of its sender
 		w.at(p.actor, d, func() {
 			w.count.Late++
@@ -182,6 +193,9 @@ func request[T any](ctx context.Context, p *process, what string, effect func() 
 	answer, err := none, f.refusal
 	if err == nil {
 		answer, err = effect()
+	}
+	if f.after != nil {
+		f.after()
 	}
 	if f.crashAfter {
 		w.crash(p, "after "+what)

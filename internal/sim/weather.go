@@ -25,6 +25,8 @@ type Setup struct {
 	Zones            int  // how many there are
 	Budget, MinReady bool // count_unavailable and min_ready are configured
 
+	Strike func(p *process, nth int, what string, f *fate) // changes the fate of a request, the nth of its machine
+
 	Short   bool                          // no calm phase: the history ends with the storm
 	Journal bool                          // the log of each process is part of the history
 	Watcher func(*process, status.Status) // sees each published status
@@ -76,6 +78,7 @@ type fate struct {
 	replyLost, late         bool
 	crashBefore, crashAfter bool
 	refusal                 error
+	before, after           func() // happens right before it is sent, right after it has taken effect
 }
 
 // fate draws what becomes of a request. mu is held.
