@@ -116,6 +116,7 @@ func handOverTable(all []round) section {
 		}},
 		{"largest overtaking in the waiting room", "–", func(h round) (string, verdict) { return fmt.Sprint(h.Overtaken), noBudget }},
 		{"turns", "–", func(h round) (string, verdict) { return fmt.Sprint(len(h.Idle) + 1), noBudget }},
+		{"requests that failed", "–", func(h round) (string, verdict) { return fmt.Sprint(len(h.Trouble)), noBudget }},
 	})
 }
 
@@ -131,6 +132,7 @@ func rollTable(all []roll) section {
 		{"holders in any version, at most", "the limit", func(r roll) (string, verdict) { return fmt.Sprint(r.Most), keeps(r.Most <= r.limit) }},
 		{"versions, all of them seen", "–", func(r roll) (string, verdict) { return fmt.Sprint(r.Versions), noBudget }},
 		{"nodes that had their turn", fmt.Sprint(many), func(r roll) (string, verdict) { return fmt.Sprint(len(r.Turns)), keeps(len(r.Turns) == many) }},
+		{"requests that failed", "–", func(r roll) (string, verdict) { return fmt.Sprint(len(r.Trouble)), noBudget }},
 		{"all of it took", "–", func(r roll) (string, verdict) { return fmt.Sprintf("%.0f s", r.Took.Seconds()), noBudget }},
 		{"lock writes per turn", "–", func(r roll) (string, verdict) { return per(r.Writes), noBudget }},
 		{"of them lost (conflicts)", "–", func(r roll) (string, verdict) { return per(r.Conflicts), noBudget }},

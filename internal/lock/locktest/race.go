@@ -51,6 +51,9 @@ type Result struct {
 	Trouble    []error         // what nodes were told beside "not yet"
 }
 
+// Unseen is how a Missed revision begins that was written and not seen.
+const Unseen = "written, not seen: "
+
 // run is a race under way.
 type run struct {
 	Race
@@ -266,7 +269,7 @@ func (r *run) watch(before lock.Snapshot, versions <-chan lock.Snapshot, last <-
 	defer r.mu.Unlock()
 	for revision := range r.written {
 		if !seen[revision] {
-			r.result.Missed = append(r.result.Missed, "written, not seen: "+revision)
+			r.result.Missed = append(r.result.Missed, Unseen+revision)
 		}
 	}
 	for revision := range seen {
