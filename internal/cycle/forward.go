@@ -68,10 +68,11 @@ func (r *Runner) drain(ctx context.Context) error {
 	}
 	var result node.Result
 	progress := make(chan node.Progress, 1)
+	entries := r.cluster.Entries // the cluster may be left before the goroutine below begins
 	err := r.during(ctx, func(ctx context.Context) error {
 		ctx, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
-		go func() { stop(awaitLoss(ctx, r.cluster.Entries, r.Boot)) }()
+		go func() { stop(awaitLoss(ctx, entries, r.Boot)) }()
 		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p node.Progress) { newest(progress, p) })
 		if !result.Drained && errors.Is(context.Cause(ctx), lock.ErrLost) {
 			return lock.ErrLost
