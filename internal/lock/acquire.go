@@ -86,6 +86,7 @@ type acquisition struct {
 	checked   time.Time     // when the evidence was looked at
 	passedAt  time.Time     // the same, against those whom we overtake
 	outside   time.Duration // the last pause outside the room
+	hesitated bool          // before entering the room
 	lastRoom  State         // as it was before that pause
 	enforced  *bool
 	uncounted string
@@ -139,10 +140,18 @@ func (a *acquisition) step(ctx context.Context) (bool, error) {
 	case Take:
 		return a.take(ctx, turn)
 	case Join:
+		if a.many() && !a.hesitated {
+			a.hesitated = true
+			return false, sleep(ctx, a.Pace.part(a.Pace.Hesitate))
+		}
 		return false, a.write(ctx, join(a.Node, Waiter{Since: a.since, Priority: a.Priority, Zone: a.Zone, UID: a.UID}))
 	}
 	return false, a.wait(ctx, turn)
 }
+
+// many reports whether others may see what we see at the same time: those who
+// began to ask at the same instant, or who look from outside.
+func (a *acquisition) many() bool { return a.demand.Shared || a.outside > 0 }
 
 func (a *acquisition) take(ctx context.Context, turn Turn) (bool, error) {
 	h := Holder{
@@ -178,6 +187,9 @@ func (a *acquisition) ask() Turn {
 		}
 	}
 	turn := a.snap.State.Ask(asker)
+	if turn.Move == Take && turn.Queue.Place == 0 && turn.Room && a.Fleet != nil && a.many() {
+		turn.Move = Join // only from the room the Nodes are listed, which costs more than a place in it
+	}
 	a.head = turn.First && turn.Queue.Place > 0
 	a.free = max(1, a.snap.State.limit(asker, asker.Pool.amount(asker.Max))-len(turn.Queue.Holders))
 	return turn
@@ -242,6 +254,7 @@ func (a *acquisition) wait(ctx context.Context, turn Turn) error {
 	if turn.Move == Outside {
 		// Those outside do not watch; they look now and then.
 		a.unwatch()
+		a.hesitated = false
 		a.outside = a.Pace.outside(a.outside, leftRoom(a.lastRoom, a.snap.State), len(a.snap.State.Waiters))
 		a.lastRoom = a.snap.State
 		after = a.Pace.about(a.outside)

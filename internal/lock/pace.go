@@ -9,6 +9,7 @@ import (
 // Pace is how long things of the queue take; all durations are positive.
 type Pace struct {
 	Spread     time.Duration // a lost write: wait a random part of this first
+	Hesitate   time.Duration // a place in the room that many see at once: wait a random part of this and look again first
 	Opening    time.Duration // an instant that many share: wait a random part of this first
 	Stagger    time.Duration // a waiter that leaves a free slot this long is overtaken
 	Outside    time.Duration // about how often a node outside the waiting room looks, at first
@@ -26,10 +27,11 @@ type Pace struct {
 func DefaultPace() Pace {
 	return Pace{
 		Spread:     200 * time.Millisecond,
+		Hesitate:   2 * time.Second,
 		Opening:    10 * time.Second,
 		Stagger:    5 * time.Second,
 		Outside:    time.Minute,
-		OutsideMax: 5 * time.Minute,
+		OutsideMax: 10 * time.Minute,
 		Evidence:   time.Minute,
 		Recheck:    time.Second,
 		Retry:      30 * time.Second,

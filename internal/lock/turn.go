@@ -70,6 +70,7 @@ type Turn struct {
 	First  bool // no waiter is ahead that is awake: it is on us to look for evidence against holders
 	// Passed are the waiters ahead of us that sleep, or that a Take overtakes.
 	Passed []string
+	Room   bool // the waiting room has a place
 	// Pool says that only the Nodes of the pool are in the way: their change
 	// is not seen in the lock object.
 	Pool bool
@@ -103,7 +104,7 @@ func (s State) Ask(a Asker) Turn {
 	free := limit - used - len(down)
 	t := Turn{
 		Queue: status.Queue{Holders: live, Limit: shown(limit), Place: place + 1, Waiting: len(order), Zone: s.zone(), Unavailable: names(down)},
-		First: rank == 0, Passed: passed, Max: own, Turn: s.turn(),
+		First: rank == 0, Passed: passed, Max: own, Turn: s.turn(), Room: s.roomUsed() < a.room(),
 	}
 	zone := s.zoneBusy(a, order, ahead)
 	behind := max(0, rank-free+1) // how many have to leave the slot before it is ours
@@ -123,7 +124,7 @@ func (s State) Ask(a Asker) Turn {
 	switch {
 	case place >= 0:
 		t.Move = Wait
-	case s.roomUsed() < a.room():
+	case t.Room:
 		t.Move = Join
 	default:
 		t.Move = Outside
