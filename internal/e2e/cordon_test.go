@@ -15,7 +15,7 @@ import (
 )
 
 // A person has cordoned a node. It reboots in its turn, without its pods, and
-// stays cordoned; another node's cordon comes and goes as always.
+// stays cordoned; another node, told not to count it, goes as always.
 func TestForeignCordonOutlivesReboot(t *testing.T) {
 	s := begin(t, 2*time.Minute)
 	theirs, other := s.Node("node-b"), s.Node("node-c")
@@ -23,6 +23,7 @@ func TestForeignCordonOutlivesReboot(t *testing.T) {
 	s.deploy(work)
 	before := s.bootIDs()
 	cordoned := s.personCordons(theirs)
+	s.uncounted(other)
 
 	s.want(theirs, other)
 	s.awaitBack(s.awaitBack(cordoned, theirs, before[theirs.Name]), other, before[other.Name])
@@ -63,6 +64,7 @@ func TestForeignCordonOutlivesFailedDrain(t *testing.T) {
 	s.deploy(cluster.Workload{Name: "stays", Replicas: 1, MinAvailable: 1, On: theirs.Name})
 	before := s.bootIDs()
 	cordoned := s.personCordons(theirs)
+	s.uncounted(other)
 
 	s.want(theirs)
 	held := s.await(cordoned, theirs.Name+" to hold", func(c cluster.State) bool { return c.Holds(theirs.Name) })
@@ -77,6 +79,32 @@ func TestForeignCordonOutlivesFailedDrain(t *testing.T) {
 	s.staysTheirs(cordoned, theirs)
 	s.rebootedOnce(before, other)
 	s.toldNoSuccess(theirs, before[theirs.Name])
+}
+
+// A node that is down for whatever reason uses up the limit: here one that a
+// person has cordoned. The others say so, and go when it is back.
+func TestPeerThatIsDownUsesTheLimit(t *testing.T) {
+	s := begin(t, 2*time.Minute)
+	theirs, other := s.Node("node-a"), s.Node("node-b")
+	before := s.bootIDs()
+	s.personCordons(theirs)
+
+	s.want(other)
+	now := s.awaitSays(other, status.Queued, status.PeersUnavailable)
+	if now.Queue == nil || len(now.Queue.Unavailable) != 1 || now.Queue.Unavailable[0] != theirs.Name {
+		t.Errorf("%s waits for %+v", other.Name, now.Queue)
+	}
+	contains(t, "the detail", now.Detail, theirs.Name, "cordoned")
+	s.must(s.SetCordon(s.ctx, theirs.Name, false))
+	s.awaitBack(s.from, other, before[other.Name])
+	s.atRest()
+	s.rebootedOnce(before, other)
+}
+
+// uncounted makes a node go although another one is down.
+func (s *story) uncounted(n *nodes.Node) {
+	s.t.Helper()
+	s.configure(n, "[drain]\n", "[lock]\ncount_unavailable = false\n[drain]\n")
 }
 
 // personCordons cordons a node as a person does, until the end of the story.
