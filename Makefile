@@ -41,7 +41,7 @@ SEED ?= 1
 
 .PHONY: sim
 sim: ## Simulate clusters in virtual time in which everything goes wrong, and check the laws (SEEDS=20000 SEED=123)
-	@go test -count=1 -timeout 60m -v -run 'TestLaws|TestReplay' ./internal/sim -seeds $(SEEDS) -seed $(SEED) | grep -vE '^=== |^ *--- PASS'
+	@go test -count=1 -timeout 60m -v -run 'TestLaws|TestReplay|TestEachRequest' ./internal/sim -seeds $(SEEDS) -seed $(SEED) | grep -vE '^=== |^ *--- PASS'
 
 .PHONY: model
 model: ## Check the model of the lock and the cycle in every state, and that each broken rule is noticed (docs/model.md)

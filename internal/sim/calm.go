@@ -20,7 +20,7 @@ func Run(s Setup) *World {
 		m.startDaemon(m.between(forBoot, 0, 5*time.Second))
 	}
 	for i, p := range s.Plan {
-		w.at(actor{s.Seed, int64(grid/2 + i%(grid/2))}, p.At, func() {
+		w.at(w.as(int64(grid/2+i%(grid/2))), p.At, func() {
 			if !w.calm {
 				p.Do(w)
 			}

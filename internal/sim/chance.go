@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // grid is how many actors can exist: each one acts only at instants whose
 // nanoseconds leave its own remainder, so no two actors share an instant.
@@ -10,6 +13,24 @@ const grid = 64
 type actor struct {
 	seed  uint64
 	class int64 // remainder of its instants, 0 ≤ class < grid
+	turns *turns
+}
+
+// turns counts draws. With it the n-th draw of an actor for a purpose is
+// always the same, whenever it is: a story then stays the same where little
+// changes. Without it (nil) a draw depends on its instant, and so not on which
+// of an actor's goroutines comes first.
+type turns struct {
+	mu sync.Mutex
+	n  map[[2]uint64]uint64
+}
+
+func (t *turns) next(class int64, why purpose) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := [2]uint64{uint64(class), uint64(why)}
+	t.n[key]++
+	return t.n[key]
 }
 
 // align returns the shortest duration of at least d after which this actor may act.
@@ -33,6 +54,7 @@ const (
 	forLock
 	forGates
 	forHost
+	forDrain
 	forBoot
 	forKubelet
 	forRestart
@@ -44,6 +66,9 @@ const (
 func (a actor) draw(why purpose) uint64 {
 	x := mix(a.seed ^ uint64(a.class)*0x9e3779b97f4a7c15)
 	x = mix(x ^ uint64(why))
+	if a.turns != nil {
+		return mix(x ^ a.turns.next(a.class, why))
+	}
 	return mix(x ^ uint64(time.Now().UnixNano()))
 }
 

@@ -68,14 +68,14 @@ func newMachine(w *World, i int, c Config) *machine {
 	m := &machine{
 		w: w, i: i, name: fmt.Sprintf("node-%c", 'a'+i), cfg: c, skew: c.Skew, up: true, healthy: true, boot: 1,
 		gate: gate.Verdict{Open: true}, drainFor: time.Minute, logind: rebootGoes,
-		actor: actor{w.Seed, int64(1 + 3*i)},
+		actor: w.as(int64(1 + 3*i)),
 	}
 	return m
 }
 
 func (m *machine) bootID() string { return fmt.Sprintf("%031x%x", m.boot, m.i) }
 
-func (m *machine) as(part int64) actor { return actor{m.seed, m.class + part} }
+func (m *machine) as(part int64) actor { return m.w.as(m.class + part) }
 
 // startDaemon starts kured.service after d. mu is held.
 func (m *machine) startDaemon(d time.Duration) {

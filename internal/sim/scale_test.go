@@ -90,6 +90,7 @@ func (c *crowd) run(t *testing.T) string {
 	ctx, cancel := context.WithCancel(t.Context())
 	c.enough = cancel
 	var all sync.WaitGroup
+	var starts []func()
 	for i := range c.nodes {
 		name := fmt.Sprintf("worker-%04d.example.com", i)
 		l := &lock.Lock{
@@ -98,7 +99,10 @@ func (c *crowd) run(t *testing.T) string {
 		}
 		since := time.Now().Add(-rand.N(12 * time.Hour)) // the window opens for all now
 		c.asked[name], c.outside[name] = since, &outsider{}
-		all.Go(func() { c.turn(ctx, l, since) })
+		starts = append(starts, func() { c.turn(ctx, l, since) })
+	}
+	for _, start := range starts {
+		all.Go(start)
 	}
 	all.Wait()
 	cancel()

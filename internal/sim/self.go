@@ -143,7 +143,8 @@ func (s *self) Drain(ctx context.Context, o node.DrainOptions, report func(node.
 	w.note(p.who, "drains")
 	w.mu.Unlock()
 	report(node.Progress{Total: 2, Gone: 1})
-	if err := p.sleep(ctx, min(takes, o.Timeout)); err != nil {
+	// Not at the very instant at which the Runner looks whether it still holds.
+	if err := p.sleep(ctx, min(takes, o.Timeout)+p.between(forDrain, 0, 900*time.Millisecond)); err != nil {
 		return node.Result{Err: err}
 	}
 	switch {

@@ -125,7 +125,10 @@ func (w *World) Broken() []string {
 
 // newWorld is a cluster whose machines run and want nothing.
 func newWorld(s Setup) *World {
-	w := &World{Setup: s, actor: actor{s.Seed, 0}, start: time.Now(), nodes: map[string]*nodeObject{}}
+	w := &World{Setup: s, actor: actor{seed: s.Seed}, start: time.Now(), nodes: map[string]*nodeObject{}}
+	if s.Short {
+		w.turns = &turns{n: map[[2]uint64]uint64{}}
+	}
 	w.object.init(w)
 	w.setPolicy(s.Policy)
 	for i, c := range s.Configs {
@@ -135,6 +138,9 @@ func newWorld(s Setup) *World {
 	}
 	return w
 }
+
+// as is the actor of a class.
+func (w *World) as(class int64) actor { return actor{w.Seed, class, w.turns} }
 
 // register is what a kubelet does when it starts: it creates the Node if there is none.
 func (w *World) register(m *machine) {
