@@ -73,7 +73,7 @@ func ParsePolicy(data map[string]string, lock string) Policy {
 			// another pool's
 		case name == policyMax && (specific || !replaced):
 			v := intstr.Parse(value)
-			if n, err := percentOf(v); err != nil || n < 1 || v.Type == intstr.String && n > 100 || n > MaxHolders {
+			if n, err := percentOf(v); err != nil || value[0] == '+' || value[0] == '0' || n < 1 || v.Type == intstr.String && n > 100 || n > MaxHolders {
 				problem(key, "%q is not a number of nodes such as \"2\" (1 to %d) or a percent such as \"10%%\"", clip(value), MaxHolders)
 				continue
 			}
@@ -104,7 +104,8 @@ func ParsePolicy(data map[string]string, lock string) Policy {
 	return p
 }
 
-// percentOf is the number in an amount, with or without the percent sign.
+// percentOf is the number in an amount, with or without the percent sign. It
+// takes only what the admission policy takes, which knows one form of a number.
 func percentOf(v intstr.IntOrString) (int, error) {
 	if v.Type == intstr.Int {
 		return v.IntValue(), nil

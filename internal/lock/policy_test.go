@@ -33,6 +33,9 @@ func TestParsePolicy(t *testing.T) {
 		{"times, still", map[string]string{"freeze": "2026-11-22T10:00:00Z/2026-11-22T14:00:00+01:00"}, "- 0 frozen", ""},
 
 		{"no number", map[string]string{"max": "many"}, "- 0 policy-unreadable", `max: "many" is not a number`},
+		{"a sign", map[string]string{"max": "+3"}, "- 0 policy-unreadable", `max: "+3"`},
+		{"a nought in front", map[string]string{"max": "03"}, "- 0 policy-unreadable", `max: "03"`},
+		{"nothing", map[string]string{"max": ""}, "- 0 policy-unreadable", `max: ""`},
 		{"zero", map[string]string{"max": "0"}, "- 0 policy-unreadable", `max: "0"`},
 		{"too many percent", map[string]string{"max": "101%"}, "- 0 policy-unreadable", `max: "101%"`},
 		{"half a percent", map[string]string{"max": "0.5%"}, "- 0 policy-unreadable", `max: "0.5%"`},
