@@ -70,8 +70,11 @@ func millis(d time.Duration) string {
 }
 
 // percentile is the smallest of the values that is not less than p percent of
-// them (nearest rank). There must be one value or more.
+// them (nearest rank); 0 of none.
 func percentile(all []time.Duration, p float64) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
 	sorted := slices.Sorted(slices.Values(all))
 	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
 	return sorted[min(max(rank, 1), len(sorted))-1]

@@ -41,11 +41,11 @@ func TestSimulated(t *testing.T) {
 
 func TestRoundsAgainstTheirBudgets(t *testing.T) {
 	times := func(d time.Duration) locktest.Result {
-		return locktest.Result{Idle: []time.Duration{d, d, d}, Writes: 16, Conflicts: 1}
+		return locktest.Result{Idle: []time.Duration{d, d, d}, HandOffs: []time.Duration{d, d, d}, Writes: 16, Conflicts: 1}
 	}
 	s := handOverTable([]round{{"10 nodes", 10, 4000, times(120 * time.Millisecond)}, {"1,000 nodes", many, 5000, times(120 * time.Millisecond)}})
 	want := []string{
-		"release → next node holds, p99, 10 nodes: 120 ms, budget ≤ 100 ms with 8 waiting, 250 ms with 1,000",
+		"release → next node holds, p99, while somebody is in the room, 10 nodes: 120 ms, budget ≤ 100 ms with 8 waiting, 250 ms with 1,000",
 		"of them lost (conflicts), 10 nodes: 0.25, budget ≤ 0.2",
 		"of them lost (conflicts), 1,000 nodes: 0.25, budget ≤ 0.2",
 		"lock object, at most, 1,000 nodes: 4.9 KiB, budget ≤ 4 KiB",

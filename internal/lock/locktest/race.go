@@ -23,6 +23,9 @@ type Race struct {
 	// Rest, until there were so many turns; 0: each node has one turn.
 	Again int
 	Rest  time.Duration
+	// After is how long the begin, when all come at once, does not count:
+	// neither as turns nor in the costs.
+	After time.Duration
 }
 
 // Result is what a race cost and what was seen of it.
@@ -174,9 +177,9 @@ func (r *run) enter(n int) {
 	defer r.mu.Unlock()
 	r.inside += n
 	r.result.Inside = max(r.result.Inside, r.inside)
-	if n > 0 {
+	if n > 0 && !r.opening() {
 		r.turns++
-	} else if r.turns == r.Again {
+	} else if r.Again > 0 && r.turns >= r.Again {
 		r.finishLocked()
 		r.enough()
 	}
@@ -197,6 +200,8 @@ func (r *run) finishLocked() {
 	r.result.Took = time.Since(r.began)
 	r.result.Watchful = watchful(r.stores)
 }
+
+func (r *run) opening() bool { return time.Since(r.began) < r.After }
 
 func (r *run) trouble(node string, err error) {
 	if err == nil {
@@ -253,14 +258,14 @@ func (r *run) watch(before lock.Snapshot, versions <-chan lock.Snapshot, last <-
 				r.result.Overtaken = max(r.result.Overtaken, overtaken[passed])
 			}
 			delete(overtaken, name)
-			if len(freed) > 0 && !r.finished {
+			if len(freed) > 0 && !r.finished && freed[0].at.Sub(r.began) >= r.After {
 				took := at.Sub(freed[0].at)
 				r.result.Idle = append(r.result.Idle, took)
 				if freed[0].awaited {
 					r.result.HandOffs = append(r.result.HandOffs, took)
 				}
-				freed = freed[1:]
 			}
+			freed = freed[min(1, len(freed)):]
 		}
 		r.mu.Unlock()
 		before = now
@@ -323,7 +328,7 @@ func (c *counted) Read(ctx context.Context) (lock.Snapshot, error) {
 	snap, err := c.Store.Read(ctx)
 	c.run.mu.Lock()
 	defer c.run.mu.Unlock()
-	if c.run.finished {
+	if c.run.finished || c.run.opening() {
 		return snap, err
 	}
 	c.run.result.Reads++
@@ -342,7 +347,7 @@ func (c *counted) Write(ctx context.Context, revision string, e lock.Edit) (lock
 	if err == nil {
 		c.run.written[snap.Revision] = true
 	}
-	if c.run.finished {
+	if c.run.finished || c.run.opening() {
 		return snap, err
 	}
 	c.run.result.Writes++
