@@ -75,6 +75,14 @@ var kinds = []kind{
 	func(_ *Setup, _ *rand.Rand, i int, at, _ time.Duration, on onMachine, _ onWorld) {
 		on(i, at, func(m *machine) { m.restart() })
 	},
+	func(_ *Setup, _ *rand.Rand, i int, at, _ time.Duration, on onMachine, _ onWorld) {
+		on(i, at, func(m *machine) {
+			if m.up {
+				m.w.note(m.name, "somebody starts kured-uncordon by hand")
+				m.startOneshot(0)
+			}
+		})
+	},
 	func(_ *Setup, r *rand.Rand, i int, at, last time.Duration, on onMachine, _ onWorld) {
 		lost := r.IntN(3) == 0
 		on(i, at, func(m *machine) {
