@@ -57,7 +57,9 @@ func (w *World) judgeWrite(p *process, sent time.Time, before, after version) {
 			w.breach(p.who, "LAW 6: wrote an entry of uid %s boot %s, is uid %s boot %s", is.UID, is.Boot, p.uid, p.boot)
 		}
 	}
-	if _, joined := before.snap.State.Waiters[me]; !joined {
+	// Who does not want any more may write a waiter's entry in passing, so that a lost write of its own cannot land.
+	wants := p.ctx.Err() == nil && p.m.shutSince.IsZero()
+	if _, joined := before.snap.State.Waiters[me]; !joined && wants {
 		if _, waits := after.snap.State.Waiters[me]; waits && len(after.data)-len(after.snap.State.Holders) > p.cfg.Room+len(after.snap.State.Blocking()) {
 			w.breach(p.who, "waiting room: %d in a room of %d", len(after.snap.State.Waiters), p.cfg.Room)
 		}
