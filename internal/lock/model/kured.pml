@@ -34,6 +34,7 @@
  * ONCE: all three want one reboot, at the same instant, and never again; then what is left must be in order.
  * Faults that a setting leaves out: NO_KILL, NO_CUT, NO_ADMIN, NO_DELETE, NO_DAMAGE, NO_PERSON, NO_DRIFT.
  * LATE: a write without an answer may also come into force later, as long as the version that it names is the newest.
+ * RELEASE_ANSWERED: with it, the daemon's Release never fails, so that only a kill or a cut is between it and a late take.
  */
 #ifdef CALM
 #define TROUBLE faults > 0
@@ -87,9 +88,10 @@
 
 /* a write of this node that is still under way although nobody waits for its answer any more (LATE) */
 #define NOTHING  0
-#define L_TAKE   1 /* a holder entry with the boot of now */
-#define L_OLD    2 /* a holder entry with an earlier boot */
-#define L_FREE   3 /* the removal of its entries */
+#define L_TAKE   1 /* a holder entry with the boot of now; Lock.unanswered knows of it */
+#define L_STRAY  2 /* the same, and nobody knows of it: the daemon was killed, or is connected anew */
+#define L_OLD    3 /* a holder entry with an earlier boot */
+#define L_FREE   4 /* the removal of its entries */
 
 typedef Node {
 	/* the lock object: this node's keys */
@@ -115,7 +117,7 @@ typedef Node {
 	/* the oneshot */
 	unsigned ret    : 2;
 	/* the network */
-	unsigned late   : 2;
+	unsigned late   : 3;
 	/* only for the properties */
 	unsigned holding : 1; /* took, and neither gave back, nor was released by an admin, nor has lost its Node */
 	unsigned pardon : 1;  /* its entry was taken away between its fence and its call */
@@ -152,18 +154,11 @@ bit cordoned_by_us_only_while_holding = 1;  /* LAW 1: who is out of service coun
 bit nothing_is_silently_stuck = 1;          /* LAW 4, with ONCE */
 byte count, tightest;
 
-/* What cannot be read counts as a holder, but nobody can know the max in it. MAX_OF_UNREADABLE_BINDS shows that. */
-#ifdef MAX_OF_UNREADABLE_BINDS
-#define BINDS(m) true
-#else
-#define BINDS(m) (n[m].holder != GARBLED)
-#endif
-
 inline among_those_who_hold(m) {
 	if
 	:: n[m].holding ->
 		count++;
-		if :: n[m].max < tightest && BINDS(m) -> tightest = n[m].max :: else fi
+		if :: n[m].max < tightest -> tightest = n[m].max :: else fi
 	:: else
 	fi
 }
@@ -203,14 +198,16 @@ inline remove_keys(i) {
 	moved()
 }
 
-/* Lock.Advance: read, and write as long as it is ours. */
+/* Lock.Advance: read, and write as long as it is ours. For a phase that stands already Runner.advance writes nothing. */
 inline advance(i, to) {
 	if
 	:: n[i].phase != to -> n[i].phase = to; moved()
-	:: else /* nothing changes: the API server writes nothing and the version stays */
+	:: else
 	fi
 }
 
+/* But for the fence it does, and that always changes the entry ("fences"): a patch that changes nothing leaves the version as
+ * it is, and with it what is under way in force. */
 inline fence(i) {
 #ifdef FENCE_CHANGES_NOTHING
 	advance(i, REBOOTING);
@@ -231,10 +228,16 @@ inline taken_away(i) { n[i].pardon = (n[i].pc == CALL && n[i].holder != NONE) }
 #define COUNTS(m) (n[m].holder != NONE)
 #endif
 #define READABLE(m) (n[m].holder == THIS || n[m].holder == OLD)
+/* State.limit: nobody knows under which limit an entry was taken that cannot be read, so that is 1. */
+#ifdef MAX_OF_UNREADABLE
+#define UNREADABLE_MAX 3
+#else
+#define UNREADABLE_MAX 1
+#endif
 #ifdef OWN_LIMIT_ONLY
 #define ALLOWS(m, used) true
 #else
-#define ALLOWS(m, used) (!READABLE(m) || n[m].max > used)
+#define ALLOWS(m, used) ((READABLE(m) -> n[m].max : (n[m].holder == GARBLED -> UNREADABLE_MAX : 3)) > used)
 #endif
 #ifdef OTHERS_LIMIT_ONLY
 #define MINE_ALLOWS(i, used) (used < 2)
@@ -308,12 +311,17 @@ inline boots(i) {
 	n[i].power = UP;
 	if :: n[i].holder == THIS -> n[i].holder = OLD; n[i].phase = LOCKED :: else fi;
 	if :: n[i].mark == THIS -> n[i].mark = OLD :: else fi;
-	if :: n[i].late == L_TAKE -> n[i].late = L_OLD :: else fi;
+	if :: n[i].late == L_TAKE || n[i].late == L_STRAY -> n[i].late = L_OLD :: else fi;
 	n[i].exists = 1;
 	n[i].pc = LEARN; n[i].ret = R_LEARN
 }
 
-inline restarts(i) { n[i].pc = LEARN; n[i].drained = 0; n[i].pardon = 0
+/* What it knows of a write without an answer goes with the process, and with the connection (Runner.disconnect). */
+inline forgets_write(i) {
+	if :: n[i].late == L_TAKE -> n[i].late = L_STRAY :: else fi
+}
+
+inline restarts(i) { n[i].pc = LEARN; n[i].drained = 0; n[i].pardon = 0; forgets_write(i)
 #ifdef RESTART_IS_REBOOT
 	; n[i].ret = R_LEARN
 #endif
@@ -326,6 +334,12 @@ inline rests(i) { n[i].pc = IDLE; n[i].want = 0; n[i].olduid = 0 }
 #define REBOOTED (n[i].holder == OLD || (n[i].holder == NONE && n[i].mark == OLD))
 #define MID (n[i].holder == THIS && !(n[i].going && n[i].phase == REBOOTING))
 #define STILL_OURS (n[i].holder == THIS && n[i].stale == n[i].olduid) /* Advance: boot and UID are those it knows of itself */
+/* Lock.unanswered is the version of now, while a take is under way that was based on it. */
+#ifdef RELEASE_VOIDS_NOTHING
+#define UNANSWERED false
+#else
+#define UNANSWERED (n[i].late == L_TAKE)
+#endif
 /* decideReturn */
 #ifdef RETURN_NEEDS_ENTRY
 #define COMES_BACK (n[i].holder == OLD)
@@ -389,8 +403,8 @@ end:	do :: atomic { if
 #ifdef HOLD_ANY_BOOT
 	:: RUNS(ACQUIRE) && READABLE(i) -> n[i].drained = 0; n[i].pc = HOLDS /* Hold */
 #else
-	:: RUNS(ACQUIRE) && n[i].holder == THIS -> n[i].drained = 0; n[i].pc = HOLDS /* Hold */
-	:: RUNS(ACQUIRE) && n[i].holder == OLD -> n[i].pc = LEARN
+	:: RUNS(ACQUIRE) && STILL_OURS -> n[i].drained = 0; n[i].pc = HOLDS /* Hold */
+	:: RUNS(ACQUIRE) && READABLE(i) && !STILL_OURS -> n[i].pc = LEARN /* ErrOther */
 #endif
 	:: RUNS(ACQUIRE) && n[i].holder == GARBLED -> n[i].pc = LEARN /* Stuck */
 	:: RUNS(ACQUIRE) && TROUBLE -> PAY; n[i].pc = FREE /* a gate closes: LeaveRoom */
@@ -405,8 +419,8 @@ end:	do :: atomic { if
 	/* The write. That others wrote in between (ErrConflict) has brought us back to ACQUIRE: see moved. */
 	:: RUNS(TAKE) -> put_holder(i, THIS); n[i].pc = HOLDS
 	:: RUNS(TAKE) && FAULT -> faults--; put_holder(i, THIS); n[i].pc = ACQUIRE /* applied, the answer lost */
-	:: RUNS(TAKE) && TROUBLE -> PAY; put_holder(i, THIS); n[i].pc = FREE /* a gate closes as it is under way */
-	:: RUNS(TAKE) && TROUBLE -> PAY; n[i].pc = FREE
+	:: RUNS(TAKE) && FAULT -> faults--; put_holder(i, THIS); n[i].pc = FREE /* the same, and a gate closes as it waits for it */
+	:: RUNS(TAKE) && TROUBLE -> PAY; n[i].pc = FREE /* a gate closes before */
 #ifdef LATE
 	:: RUNS(TAKE) && FAULT && n[i].late == NOTHING -> faults--; n[i].late = L_TAKE; n[i].pc = FREE
 	:: RUNS(TAKE) && FAULT && n[i].late == NOTHING -> faults--; n[i].late = L_TAKE; n[i].pc = ACQUIRE
@@ -459,7 +473,9 @@ end:	do :: atomic { if
 #endif
 #endif
 	/* ReleaseBoot removes only the entry of the boot that was looked at, and the place in the room. */
-	:: RUNS(FREE) && !THE_DAEMONS -> n[i].pc = LEARN
+	:: RUNS(FREE) && !THE_DAEMONS && !UNANSWERED -> n[i].pc = LEARN
+	/* A take of this process may still land. Any write makes it void: it joins, and takes that back in the next round. */
+	:: RUNS(FREE) && !THE_DAEMONS && UNANSWERED -> n[i].waiter = 1; moved()
 	:: RUNS(FREE) && THE_DAEMONS ->
 		/* Whether the answer arrives makes no difference: it learns anyway. */
 		reboot_unverified_keeps_lock = (n[i].holder != OLD);
@@ -467,7 +483,10 @@ end:	do :: atomic { if
 		cordoned_by_us_only_while_holding = (n[i].holder == NONE || n[i].mark == NONE);
 		assert(cordoned_by_us_only_while_holding);
 		n[i].holding = 0; remove_keys(i); n[i].pc = LEARN
-	:: RUNS(FREE) && TROUBLE -> PAY; n[i].pc = LEARN
+#ifndef RELEASE_ANSWERED
+	/* The API server does not answer. Then it connects anew, and learns: who is not in the room need not leave it. */
+	:: RUNS(FREE) && TROUBLE -> PAY; forgets_write(i); n[i].pc = LEARN
+#endif
 #ifdef LATE
 	:: RUNS(FREE) && THE_DAEMONS && n[i].holder != NONE && FAULT && n[i].late == NOTHING -> faults--; n[i].late = L_FREE; n[i].pc = LEARN
 #endif
@@ -554,7 +573,7 @@ end:	do
 		:: FAULT && n[i].power == UP -> faults--; n[i].own = 3 - n[i].own; restarts(i)
 #endif
 #ifdef LATE
-		:: n[i].late == L_TAKE -> put_holder(i, THIS)
+		:: n[i].late == L_TAKE || n[i].late == L_STRAY -> put_holder(i, THIS)
 		:: n[i].late == L_OLD -> put_holder(i, OLD)
 		:: n[i].late == L_FREE -> n[i].holding = 0; remove_keys(i)
 #endif
@@ -569,7 +588,7 @@ end:	do
 #define ASKS(i) (n[i].power == UP && n[i].pc >= ACQUIRE && n[i].pc <= BURY)
 /* Slots are counted here as they ought to be, whatever rule is broken above. */
 #define LIVE(m) (n[m].holder == GARBLED || (n[m].holder != NONE && !n[m].stale))
-#define LETS(m, used) (!READABLE(m) || n[m].stale || n[m].max > used)
+#define LETS(m, used) (n[m].holder == NONE || (READABLE(m) && (n[m].stale || n[m].max > used)))
 #define SLOT(i, a, b) (n[i].holder == NONE && n[i].own > LIVE(a) + LIVE(b) && LETS(a, LIVE(a) + LIVE(b)) && LETS(b, LIVE(a) + LIVE(b)))
 #define SLOT_LIES_IDLE ((ASKS(0) && SLOT(0, 1, 2)) || (ASKS(1) && SLOT(1, 0, 2)) || (ASKS(2) && SLOT(2, 0, 1)))
 /* A node that is up and well, and something of ours is on it. An entry that cannot be read is held loudly. */
