@@ -40,6 +40,8 @@ type house struct {
 	env  func(string) string
 	log  *slog.Logger
 	boot string
+
+	pending lock.Pending // over all connections of this process
 }
 
 // openHouse is the house of a command, in the environment of the process.
@@ -167,6 +169,7 @@ func (h *house) dial(ctx context.Context) (*cycle.Cluster, error) {
 		Node:     c.NodeName, UID: c.UID, Boot: h.boot, Zone: c.Labels[h.cfg.Lock.TopologyKey],
 		Max: h.cfg.Lock.MaxConcurrent, MinReady: h.cfg.Lock.MinReady, CountUnavailable: h.cfg.Lock.CountUnavailable,
 		Room: h.cfg.Lock.WaitingRoom, Priority: h.cfg.Lock.Priority,
+		Pending: &h.pending,
 	}
 	self := node.New(c.Client, c.NodeName, h.boot)
 	return &cycle.Cluster{

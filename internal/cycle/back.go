@@ -13,7 +13,7 @@ import (
 func (r *Runner) giveBack(ctx context.Context) (uncordoned bool, err error) {
 	err = r.change(ctx, func(ctx context.Context) (err error) {
 		if r.seen.Mark != NoMark || r.note != nil {
-			if uncordoned, err = r.cluster.Self.Uncordon(ctx); err != nil {
+			if uncordoned, err = r.cluster.Self.Uncordon(ctx, r.mark); err != nil {
 				return err
 			}
 		}
@@ -62,7 +62,7 @@ func (r *Runner) uncordon(ctx context.Context, act Action) error {
 	var uncordoned bool
 	old := !r.lockLost && r.note != nil && r.note.Boot != "" && r.note.Boot != r.Boot
 	err := r.change(ctx, func(ctx context.Context) (err error) {
-		uncordoned, err = r.cluster.Self.Uncordon(ctx)
+		uncordoned, err = r.cluster.Self.Uncordon(ctx, r.mark)
 		return err
 	})
 	if err != nil {

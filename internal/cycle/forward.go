@@ -53,7 +53,7 @@ func (r *Runner) cordon(ctx context.Context) error {
 	}
 	r.seen.Cordoned, r.seen.Drained = true, false
 	if marked {
-		r.seen.Mark = ThisBootMark
+		r.seen.Mark, r.mark = ThisBootMark, r.Boot
 		r.Log.Info("node cordoned", "phase", status.Locked)
 	}
 	return nil

@@ -286,14 +286,14 @@ func (s *self) Cordon(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (s *self) Uncordon(ctx context.Context) (bool, error) {
+func (s *self) Uncordon(ctx context.Context, mark string) (bool, error) {
 	if err := (*machine)(s).request(ctx); err != nil {
 		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.self.Released = nil
-	if s.self.Mark == "" {
+	if s.self.Mark == "" || s.self.Mark != mark {
 		return false, nil
 	}
 	s.self.Unschedulable, s.self.Mark = false, ""

@@ -109,7 +109,7 @@ func (r *Runner) learn(ctx context.Context) error {
 		default:
 			o.Mark = OtherBootMark
 		}
-		r.holder, r.note = own.Holder, self.Released
+		r.holder, r.mark, r.note = own.Holder, self.Mark, self.Released
 		switch o.Released = ""; {
 		case o.Entry != NoEntry:
 			r.lockLost = false

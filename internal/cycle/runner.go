@@ -31,7 +31,7 @@ type Entries interface {
 type Node interface {
 	Get(ctx context.Context) (node.State, error)
 	Cordon(ctx context.Context) (marked bool, err error)
-	Uncordon(ctx context.Context) (changed bool, err error)
+	Uncordon(ctx context.Context, mark string) (changed bool, err error)
 }
 
 // Pods moves the pods off our node.
@@ -115,6 +115,7 @@ type Runner struct {
 	cluster   *Cluster // nil: not connected
 	seen      Observation
 	holder    *lock.Holder  // our entry as last read
+	mark      string        // of our cordon as last read, "" for none
 	note      *node.Release // of an admin who released our lock, as last read on our Node
 	lockLost  bool          // a write found that our lock is gone; the next look says who it was
 	errors    int           // of effectors, in a row

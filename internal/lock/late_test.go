@@ -37,13 +37,19 @@ func TestLateTakeOfNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &late{Memory: locktest.New(nil), swallow: func(e lock.Edit) bool { return e.Set["holder.me"] != "" }}
 		l := newLock(store.Memory, "me", 1)
-		l.Store = store
+		l.Store, l.Pending = store, new(lock.Pending)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		if err := l.Acquire(ctx, lock.Demand{Since: time.Now()}, func(lock.Report) {}); err == nil {
 			t.Fatal("took the lock")
 		}
-		if err := l.Release(t.Context()); err != nil {
+		// Another connection of the same process knows that there is something to leave.
+		anew := newLock(store.Memory, "me", 1)
+		anew.Pending = l.Pending
+		if own, err := anew.Read(t.Context()); err != nil || !own.Waiting {
+			t.Errorf("connected anew: %+v, %v", own, err)
+		}
+		if err := anew.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := store.deliver(); !errors.Is(err, lock.ErrConflict) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -52,9 +53,36 @@ type Lock struct {
 	Room             int                // size of the waiting room
 	Priority         int                // higher is served first
 
-	// unanswered is the revision that our last write without an answer was
-	// based on: while the object is still at it, that write may yet land.
-	unanswered string
+	// Pending outlives this Lock, for a process that connects anew; nil: it does not.
+	Pending *Pending
+	alone   Pending // where there is no other
+}
+
+// Pending is what a process knows of its last write that got no answer.
+type Pending struct {
+	mu       sync.Mutex
+	revision string // that the write was based on
+}
+
+// mayLand reports whether that write may yet be applied: it compares and swaps,
+// so while the object is at the version that it was based on.
+func (p *Pending) mayLand(revision string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return revision != "" && revision == p.revision
+}
+
+func (p *Pending) sent(revision string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revision = revision
+}
+
+func (l *Lock) pending() *Pending {
+	if l.Pending != nil {
+		return l.Pending
+	}
+	return &l.alone
 }
 
 // Demand is what an asker asks for.
@@ -76,7 +104,7 @@ type Report struct {
 // Own is what the lock object says of this node.
 type Own struct {
 	Holder  *Holder // nil: it does not hold
-	Waiting bool    // it is in the waiting room
+	Waiting bool    // it is in the waiting room, or a write of ours may yet put it there
 }
 
 // Read returns this node's entries. A holder entry that is there and cannot be
@@ -84,7 +112,9 @@ type Own struct {
 func (l *Lock) Read(ctx context.Context) (Own, error) {
 	snap, h, err := l.own(ctx)
 	_, waiting := snap.State.Waiters[l.Node]
-	return Own{Holder: h, Waiting: waiting || snap.State.damagedWaiter(l.Node)}, err
+	// A take of ours that may yet land is left as the room is: by Release.
+	waiting = waiting || snap.State.damagedWaiter(l.Node) || l.pending().mayLand(snap.Revision)
+	return Own{Holder: h, Waiting: waiting}, err
 }
 
 func (l *Lock) own(ctx context.Context) (Snapshot, *Holder, error) {
@@ -180,7 +210,7 @@ func (l *Lock) release(ctx context.Context, meant func(Holder) bool) error {
 			return nil
 		}
 		if _, waiting := snap.State.Waiters[l.Node]; h == nil && !waiting && !snap.State.damagedWaiter(l.Node) {
-			if snap.Revision != l.unanswered {
+			if !l.pending().mayLand(snap.Revision) {
 				return nil
 			}
 			// Any write makes the one under way void. This one is taken back in the next round.
@@ -238,7 +268,7 @@ func (l *Lock) swap(ctx context.Context, snap Snapshot, e Edit, try int) (bool, 
 func (l *Lock) write(ctx context.Context, revision string, e Edit) (Snapshot, error) {
 	snap, err := l.Store.Write(ctx, revision, e)
 	if err != nil && !errors.Is(err, ErrConflict) && !refusal(err) {
-		l.unanswered = revision
+		l.pending().sent(revision)
 	}
 	return snap, err
 }

@@ -46,15 +46,16 @@ func (n *Node) Cordon(ctx context.Context) (marked bool, err error) {
 	return marked, nil
 }
 
-// Uncordon lifts kured's cordon and removes the mark, both in one write. Without the mark it leaves
-// the cordon alone. With the mark on a Node that somebody made schedulable, only the mark goes. An
+// Uncordon lifts kured's cordon with the given mark and removes the mark, both in one write. Without the
+// mark, or with that of another boot, it leaves the cordon alone: another process of this node may have
+// cordoned since the caller looked. With the mark on a Node that somebody made schedulable, only the mark goes. An
 // admin's note (ReleasedAnnotation) goes with it, also where there is no mark. changed says whether a
 // mark was removed. Errors and retries are those of Cordon.
-func (n *Node) Uncordon(ctx context.Context) (changed bool, err error) {
+func (n *Node) Uncordon(ctx context.Context, mark string) (changed bool, err error) {
 	marked := false
 	wrote, err := n.change(ctx, "uncordon", func(obj *corev1.Node) []byte {
-		marked = marked || markOf(obj) != ""
-		return uncordonPatch(obj)
+		marked = marked || mark != "" && markOf(obj) == mark
+		return uncordonPatch(obj, mark)
 	})
 	return wrote && marked, err
 }
@@ -82,13 +83,13 @@ func cordonPatch(obj *corev1.Node, bootID string) (patch []byte, marked bool) {
 }
 
 // uncordonPatch returns the write that Uncordon needs, nil if none.
-func uncordonPatch(obj *corev1.Node) []byte {
+func uncordonPatch(obj *corev1.Node, mark string) []byte {
 	annotations := map[string]any{}
 	if _, there := obj.Annotations[ReleasedAnnotation]; there {
 		annotations[ReleasedAnnotation] = nil
 	}
 	var spec map[string]any
-	if markOf(obj) != "" {
+	if mark != "" && markOf(obj) == mark {
 		annotations[MarkAnnotation] = nil
 		if obj.Spec.Unschedulable {
 			spec = map[string]any{"unschedulable": nil}

@@ -66,7 +66,7 @@ func TestCordonAndUncordon(t *testing.T) {
 			api := newFakeAPI(t)
 			api.setNode(tt.before.put)
 			n := New(api.client(), "n1", bootA)
-			do := n.Uncordon
+			do := func(ctx context.Context) (bool, error) { return n.Uncordon(ctx, tt.before.mark) }
 			if tt.cordon {
 				do = n.Cordon
 			}
@@ -87,7 +87,7 @@ func TestCordonAndUncordon(t *testing.T) {
 func TestUncordonOfASchedulableNodeLeavesSpecAlone(t *testing.T) {
 	api := newFakeAPI(t)
 	api.setNode(cordoned{false, bootA}.put)
-	if _, err := New(api.client(), "n1", bootA).Uncordon(t.Context()); err != nil {
+	if _, err := New(api.client(), "n1", bootA).Uncordon(t.Context(), bootA); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range api.requests(http.MethodPatch, "") {
@@ -135,7 +135,7 @@ func TestLostReplies(t *testing.T) {
 				return resp, nil
 			}
 			n := New(api.client(), "n1", bootA)
-			do, want := n.Uncordon, cordoned{}
+			do, want := func(ctx context.Context) (bool, error) { return n.Uncordon(ctx, bootA) }, cordoned{}
 			if cordon {
 				do, want = n.Cordon, cordoned{true, bootA}
 			}
@@ -212,7 +212,7 @@ func TestNoSuchNode(t *testing.T) {
 	n := New(newFakeAPI(t).client(), "n1", bootA)
 	_, errGet := n.Get(t.Context())
 	_, errCordon := n.Cordon(t.Context())
-	_, errUncordon := n.Uncordon(t.Context())
+	_, errUncordon := n.Uncordon(t.Context(), bootA)
 	for what, err := range map[string]error{"Get": errGet, "Cordon": errCordon, "Uncordon": errUncordon} {
 		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "n1") {
 			t.Errorf("%s: err = %v, want ErrNotFound with the name", what, err)

@@ -58,7 +58,7 @@ func TestDrainReal(t *testing.T) {
 		t.Errorf("requests beside the evictions: %v, want 3", others)
 	}
 
-	changed, err := kured.Uncordon(t.Context())
+	changed, err := kured.Uncordon(t.Context(), l.get(kured).Mark)
 	if state := l.get(kured); !changed || err != nil || state.Unschedulable || state.Mark != "" {
 		t.Errorf("Uncordon = %v, %v; then %+v", changed, err, state)
 	}

@@ -38,21 +38,27 @@ func TestCordonReal(t *testing.T) {
 	l.person(machine.Name(), false)
 	got, err = kured.Cordon(t.Context())
 	expect("cordon after a person's uncordon", got, err, true, true, boot)
-	got, err = kured.Uncordon(t.Context())
+	got, err = kured.Uncordon(t.Context(), boot)
 	expect("uncordon", got, err, true, false, "")
-	got, err = kured.Uncordon(t.Context())
+	got, err = kured.Uncordon(t.Context(), boot)
 	expect("uncordon again", got, err, false, false, "")
 
 	l.person(machine.Name(), true)
 	got, err = kured.Cordon(t.Context())
 	expect("cordon under a person's cordon", got, err, false, true, "")
-	got, err = kured.Uncordon(t.Context())
+	got, err = kured.Uncordon(t.Context(), boot)
 	expect("uncordon under a person's cordon", got, err, false, true, "")
+
+	l.person(machine.Name(), false)
+	_, err = kured.Cordon(t.Context())
+	l.must(err)
+	got, err = kured.Uncordon(t.Context(), strings.Repeat("0", 32))
+	expect("uncordon what another boot cordoned", got, err, false, true, boot)
 
 	_, err = l.k8s.CoreV1().Nodes().Patch(t.Context(), machine.Name(), types.MergePatchType,
 		[]byte(`{"metadata":{"annotations":{"kured.dev/cordoned":"`+boot+`"}},"spec":{"unschedulable":null}}`), metav1.PatchOptions{})
 	l.must(err)
-	got, err = kured.Uncordon(t.Context())
+	got, err = kured.Uncordon(t.Context(), boot)
 	expect("uncordon with only the mark left", got, err, true, false, "")
 }
 
@@ -61,6 +67,8 @@ func TestCordonRealUnderConflicts(t *testing.T) {
 	l := newLab(t, "cordon-conflicts")
 	machine := l.machine("one")
 	kured := l.kured(machine)
+	boot, err := node.NormalizeBootID(machine.BootID())
+	l.must(err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -75,7 +83,7 @@ func TestCordonRealUnderConflicts(t *testing.T) {
 		if marked, err := kured.Cordon(t.Context()); !marked || err != nil {
 			t.Errorf("Cordon = %v, %v", marked, err)
 		}
-		if changed, err := kured.Uncordon(t.Context()); !changed || err != nil {
+		if changed, err := kured.Uncordon(t.Context(), boot); !changed || err != nil {
 			t.Errorf("Uncordon = %v, %v", changed, err)
 		}
 	}

@@ -44,7 +44,7 @@ func TestNotesReal(t *testing.T) {
 		t.Errorf("kubectl describe node shows %+v", shown.Items)
 	}
 
-	if changed, err := kured.Uncordon(t.Context()); changed || err != nil {
+	if changed, err := kured.Uncordon(t.Context(), ""); changed || err != nil {
 		t.Errorf("Uncordon = %v, %v", changed, err)
 	}
 	if s := l.get(kured); s.Released != nil {

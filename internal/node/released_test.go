@@ -91,7 +91,7 @@ func TestUncordonTakesTheNoteOff(t *testing.T) {
 			api.setNode(func(obj *corev1.Node) { obj.Annotations[ReleasedAnnotation] = "damaged" })
 			n := New(api.client(), "n1", bootA)
 			for i := range 2 {
-				changed, err := n.Uncordon(t.Context())
+				changed, err := n.Uncordon(t.Context(), bootA)
 				if want := tt.changed && i == 0; err != nil || changed != want {
 					t.Errorf("call %d: %v, %v; want %v", i, changed, err, want)
 				}

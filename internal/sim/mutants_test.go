@@ -224,16 +224,16 @@ type hasty struct {
 	lock *lock.Lock
 }
 
-func (h hasty) Uncordon(ctx context.Context) (bool, error) {
+func (h hasty) Uncordon(ctx context.Context, mark string) (bool, error) {
 	if err := h.lock.Release(ctx); err != nil {
 		return false, err
 	}
-	return h.Node.Uncordon(ctx)
+	return h.Node.Uncordon(ctx, mark)
 }
 
 type stubborn struct{ cycle.Node }
 
-func (stubborn) Uncordon(context.Context) (bool, error) { return true, nil }
+func (stubborn) Uncordon(context.Context, string) (bool, error) { return true, nil }
 
 type meddler struct {
 	cycle.Node

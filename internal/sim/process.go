@@ -50,6 +50,7 @@ type process struct {
 	demand   chan struct{}
 	ready    bool      // the node proved that it is well
 	fencedAt time.Time // when it last wrote into the lock that it reboots
+	pending  lock.Pending
 }
 
 // begin starts a process on the machine as it is now. mu is held.
@@ -257,6 +258,7 @@ func (p *process) lock(uid string) *lock.Lock {
 		Store: line{p}, Evidence: evidence{p}, Fleet: peers{p}, Rules: rules{p}, Pace: lock.DefaultPace(), Now: p.now,
 		Node: p.m.name, UID: uid, Boot: p.boot, Zone: c.Zone,
 		Max: c.Max, MinReady: c.MinReady, CountUnavailable: c.CountUnavailable, Room: c.Room, Priority: c.Priority,
+		Pending: &p.pending,
 	}
 	l.Pace.Jitter = p.jitter(forLock)
 	if p.w.Mutate.Lock != nil {

@@ -59,13 +59,14 @@ func (s *self) Cordon(ctx context.Context) (marked bool, err error) {
 	return marked && err == nil, err
 }
 
-func (s *self) Uncordon(ctx context.Context) (bool, error) {
+func (s *self) Uncordon(ctx context.Context, mark string) (bool, error) {
 	marked := false
 	wrote, err := s.change(ctx, "uncordon", func(n *nodeObject) bool {
-		if n.mark == "" && n.released == nil {
+		ours := n.mark != "" && n.mark == mark
+		if !ours && n.released == nil {
 			return false
 		}
-		if n.mark != "" {
+		if ours {
 			n.unschedulable, n.mark, marked = false, "", true
 		}
 		n.released = nil
