@@ -34,7 +34,6 @@
  * ONCE: all three want one reboot, at the same instant, and never again; then what is left must be in order.
  * Faults that a setting leaves out: NO_KILL, NO_CUT, NO_ADMIN, NO_DELETE, NO_DAMAGE, NO_PERSON, NO_DRIFT.
  * LATE: a write without an answer may also come into force later, as long as the version that it names is the newest.
- * RELEASE_ANSWERED: with it, the daemon's Release never fails, so that only a kill or a cut is between it and a late take.
  */
 #ifdef CALM
 #define TROUBLE faults > 0
@@ -88,8 +87,8 @@
 
 /* a write of this node that is still under way although nobody waits for its answer any more (LATE) */
 #define NOTHING  0
-#define L_TAKE   1 /* a holder entry with the boot of now; Lock.unanswered knows of it */
-#define L_STRAY  2 /* the same, and nobody knows of it: the daemon was killed, or is connected anew */
+#define L_TAKE   1 /* a holder entry with the boot of now; lock.Pending knows of it */
+#define L_STRAY  2 /* the same, and nobody knows of it: the daemon was killed */
 #define L_OLD    3 /* a holder entry with an earlier boot */
 #define L_FREE   4 /* the removal of its entries */
 
@@ -316,7 +315,7 @@ inline boots(i) {
 	n[i].pc = LEARN; n[i].ret = R_LEARN
 }
 
-/* What it knows of a write without an answer goes with the process, and with the connection (Runner.disconnect). */
+/* What it knows of a write without an answer goes with the process, not with the connection (lock.Pending). */
 inline forgets_write(i) {
 	if :: n[i].late == L_TAKE -> n[i].late = L_STRAY :: else fi
 }
@@ -392,9 +391,10 @@ end:	do :: atomic { if
 		/* decideFree */
 		:: !n[i].olduid && n[i].holder == NONE && n[i].mark == NONE ->
 			if
-			:: !n[i].want && !n[i].waiter -> rests(i)
-			:: !n[i].want && n[i].waiter -> n[i].pc = FREE /* LeaveRoom */
-			:: n[i].want && TROUBLE -> PAY; n[i].want = 0; if :: n[i].waiter -> n[i].pc = FREE :: else -> rests(i) fi
+			/* Lock.Read counts a take that may yet land as a place in the room. */
+			:: !n[i].want && !n[i].waiter && !UNANSWERED -> rests(i)
+			:: !n[i].want && (n[i].waiter || UNANSWERED) -> n[i].pc = FREE /* LeaveRoom */
+			:: n[i].want && TROUBLE -> PAY; n[i].want = 0; if :: n[i].waiter || UNANSWERED -> n[i].pc = FREE :: else -> rests(i) fi
 			:: n[i].want -> n[i].pc = ACQUIRE
 			fi
 		fi
@@ -483,9 +483,11 @@ end:	do :: atomic { if
 		cordoned_by_us_only_while_holding = (n[i].holder == NONE || n[i].mark == NONE);
 		assert(cordoned_by_us_only_while_holding);
 		n[i].holding = 0; remove_keys(i); n[i].pc = LEARN
-#ifndef RELEASE_ANSWERED
-	/* The API server does not answer. Then it connects anew, and learns: who is not in the room need not leave it. */
+	/* The API server does not answer. Then it connects anew, and learns. */
+#ifdef CONNECT_FORGETS
 	:: RUNS(FREE) && TROUBLE -> PAY; forgets_write(i); n[i].pc = LEARN
+#else
+	:: RUNS(FREE) && TROUBLE -> PAY; n[i].pc = LEARN
 #endif
 #ifdef LATE
 	:: RUNS(FREE) && THE_DAEMONS && n[i].holder != NONE && FAULT && n[i].late == NOTHING -> faults--; n[i].late = L_FREE; n[i].pc = LEARN
