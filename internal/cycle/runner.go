@@ -264,15 +264,18 @@ func (r *Runner) notice(s sentinel.State) {
 func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 	r.errors++
 	r.seen.Known = false
-	reason := reasonOf(err)
+	reason, phase := reasonOf(err), act.Phase
+	if act.Do == Learn && r.holder != nil && r.now.Phase != "" {
+		phase = r.now.Phase // a look that fails in the midst of a cycle does not begin it anew
+	}
 	pause := min(30*time.Second, time.Second<<min(r.errors-1, 10))
 	pause -= r.jitter(pause / 4)
 	next := time.Now().Add(pause)
 	if r.errors == 1 || r.now.Reason != reason {
-		r.Log.Warn("cannot go on, trying again: "+err.Error(), "phase", act.Phase, "reason", reason)
+		r.Log.Warn("cannot go on, trying again: "+err.Error(), "phase", phase, "reason", reason)
 	}
 	r.publish(func(s *status.Status) {
-		s.Phase, s.Reason, s.Detail, s.Next = act.Phase, reason, err.Error(), &next
+		s.Phase, s.Reason, s.Detail, s.Next = phase, reason, err.Error(), &next
 	})
 	if reason == status.APIUnreachable || reason == status.NoCredential {
 		r.disconnect() // connect anew: credential or address may have changed
