@@ -193,7 +193,7 @@ func (s *stage) handOver(ctx context.Context, rounds int) ([]figure, error) {
 		}
 		from = s.witness.next()
 		began := time.Now()
-		if err := holder.Release(ctx); err != nil {
+		if err := holder.Release(ctx, holder.Boot); err != nil {
 			return nil, err
 		}
 		next, err := s.witness.await(ctx, from, "the next holder", func(l lock.State) bool {

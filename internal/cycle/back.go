@@ -24,7 +24,7 @@ func (r *Runner) giveBack(ctx context.Context) (uncordoned bool, err error) {
 		case r.Mode == Return:
 			return nil // an entry that is there now is the daemon's, of this boot
 		}
-		return r.cluster.Turn.ReleaseBoot(ctx, boot)
+		return r.cluster.Turn.Release(ctx, boot)
 	})
 	return uncordoned, err
 }

@@ -19,7 +19,7 @@ import (
 type Turn interface {
 	Acquire(ctx context.Context, d lock.Demand, report func(lock.Report)) error
 	Advance(ctx context.Context, phase status.Phase) error
-	ReleaseBoot(ctx context.Context, boot string) error // the entry of that boot, and the place in the waiting room
+	Release(ctx context.Context, boot string) error // the entry of that boot, and the place in the waiting room
 }
 
 // Entries is what the lock says of us.
@@ -308,7 +308,7 @@ func (r *Runner) goodbye() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	if err := r.cluster.Turn.ReleaseBoot(ctx, r.Boot); err != nil {
+	if err := r.cluster.Turn.Release(ctx, r.Boot); err != nil {
 		r.Log.Warn("could not leave the waiting room: " + err.Error())
 	}
 }

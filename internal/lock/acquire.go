@@ -14,8 +14,9 @@ import (
 // Acquire waits for this node's turn and takes the lock. It returns nil when
 // the lock is held, and an error only when the context ends (the caller then
 // calls Release to leave the waiting room) or when our own entry cannot be
-// read or is not of this boot (ErrUnreadable, ErrOther). What it waits for, and errors of the API, go to report; so does, at
-// last, the queue when the lock is ours.
+// read or is not of this boot (ErrUnreadable, ErrOther). What it waits for, and
+// errors of the API, go to report; so does, at last, the queue when the lock is
+// ours.
 func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error {
 	// By our wall clock, whatever that is, from the time that passed.
 	since := l.stamp(l.now().Add(-time.Since(d.Since)))
@@ -36,13 +37,12 @@ func (l *Lock) Acquire(ctx context.Context, d Demand, report func(Report)) error
 		case errors.Is(err, ErrUnreadable), errors.Is(err, ErrOther):
 			return err
 		case errors.Is(err, ErrConflict):
-			// Somebody was quicker. Look again, not all at the same moment; the
-			// first in the room has nobody to make way for.
-			spread := l.Pace.Spread
+			// Somebody was quicker. Look again, not all at the same moment.
+			spread := l.Pace.crowded(conflicts)
 			if a.head {
-				spread /= 10
+				spread = l.Pace.brief(conflicts)
 			}
-			if err := sleep(ctx, l.Pace.part(spread<<min(conflicts, maxDoublings))); err != nil {
+			if err := sleep(ctx, l.Pace.part(spread)); err != nil {
 				continue
 			}
 			conflicts++

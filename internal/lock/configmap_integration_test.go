@@ -147,7 +147,7 @@ func TestGarbageInTheConfigMap(t *testing.T) {
 	}
 	cancel()
 	<-done
-	if err := l.Release(t.Context()); err != nil {
+	if err := l.Release(t.Context(), l.Boot); err != nil {
 		t.Fatal(err)
 	}
 	cm, err := plane.Admin().CoreV1().ConfigMaps("kube-system").Get(t.Context(), "kured-lock", metav1.GetOptions{})

@@ -49,7 +49,7 @@ func TestLateTakeOfNobody(t *testing.T) {
 		if own, err := anew.Read(t.Context()); err != nil || !own.Waiting {
 			t.Errorf("connected anew: %+v, %v", own, err)
 		}
-		if err := anew.Release(t.Context()); err != nil {
+		if err := anew.Release(t.Context(), anew.Boot); err != nil {
 			t.Fatal(err)
 		}
 		if err := store.deliver(); !errors.Is(err, lock.ErrConflict) {
@@ -70,7 +70,7 @@ func TestLateReleaseAfterTheFence(t *testing.T) {
 		store := &late{Memory: locktest.New(map[string]string{"holder.me": entry}), swallow: func(e lock.Edit) bool { return len(e.Set) == 0 }}
 		l := newLock(store.Memory, "me", 1)
 		l.Store = store
-		if err := l.Release(t.Context()); err == nil {
+		if err := l.Release(t.Context(), l.Boot); err == nil {
 			t.Fatal("the release was answered")
 		}
 		if err := l.Advance(t.Context(), status.Rebooting); err != nil {

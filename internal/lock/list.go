@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -93,24 +94,20 @@ func (v Viewer) List(ctx context.Context) (Listing, error) {
 		}
 		l.Unreadable = append(l.Unreadable, Unreadable{d.Key, d.What, !waits, node})
 	}
-	limits := v.rules(ctx, &l)
-	if v.Max != nil {
-		limits = append(limits, *v.Max)
-	}
-	l.Limit, l.LimitNote = v.limit(ctx, s, limits)
+	l.Limit, l.LimitNote = v.limit(ctx, s, v.rules(ctx, &l))
 	return l, nil
 }
 
-// rules reads the policy into the listing, and returns its limit.
-func (v Viewer) rules(ctx context.Context, l *Listing) []intstr.IntOrString {
+// rules reads the policy into the listing, and returns it.
+func (v Viewer) rules(ctx context.Context, l *Listing) Policy {
 	if v.Rules == nil || v.Policy == "" {
-		return nil
+		return Policy{}
 	}
 	l.Policy = &Ruling{Name: v.Policy}
 	p, err := v.Rules.Policy(ctx)
 	if err != nil {
 		l.Policy.Error = err.Error()
-		return nil
+		return Policy{}
 	}
 	now := time.Now
 	if v.Now != nil {
@@ -118,43 +115,30 @@ func (v Viewer) rules(ctx context.Context, l *Listing) []intstr.IntOrString {
 	}
 	l.Policy.Room = p.Room
 	l.Policy.Closed, l.Policy.Detail, _ = p.Closed(now())
-	if p.Max == nil {
-		return nil
+	if p.Max != nil {
+		l.Policy.Max = p.Max.String()
 	}
-	l.Policy.Max = p.Max.String()
-	return []intstr.IntOrString{*p.Max}
+	return p
 }
 
-// limit is the tightest of the holders' limits and those given.
-func (v Viewer) limit(ctx context.Context, s State, limits []intstr.IntOrString) (limit int, note string) {
-	var pool Pool
-	for _, given := range limits {
-		if given.Type != intstr.String {
+// limit is the limit in force, as an asker would find it; where a percent is
+// of nodes that are not known, the note says so.
+func (v Viewer) limit(ctx context.Context, s State, p Policy) (limit int, note string) {
+	a, own := Asker{Policy: p}, math.MaxInt
+	for _, given := range []*intstr.IntOrString{p.Max, v.Max} {
+		if given == nil || given.Type != intstr.String || a.Pool.Known || note != "" {
 			continue
 		}
-		if !pool.Known && note == "" {
-			if peers, err := v.peers(ctx); err != nil {
-				note = fmt.Sprintf("%s is not counted: %v", given.StrVal, err)
-			} else {
-				pool = Pool{Known: true, Peers: peers}
-			}
+		if peers, err := v.peers(ctx); err != nil {
+			note = fmt.Sprintf("%s is not counted: %v", given.StrVal, err)
+		} else {
+			a.Pool = Pool{Known: true, Peers: peers}
 		}
 	}
-	tightest := 0
-	tighten := func(n int) {
-		if tightest == 0 || n < tightest {
-			tightest = n
-		}
+	if v.Max != nil {
+		own = a.Pool.amount(*v.Max)
 	}
-	for _, h := range s.Holders {
-		tighten(h.Max)
-	}
-	for _, given := range limits {
-		if given.Type != intstr.String || pool.Known {
-			tighten(pool.amount(given))
-		}
-	}
-	return tightest, note
+	return shown(s.limit(a, own)), note
 }
 
 func (v Viewer) peers(ctx context.Context) ([]Peer, error) {

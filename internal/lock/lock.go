@@ -139,12 +139,18 @@ func (l *Lock) Advance(ctx context.Context, phase status.Phase) error {
 	if err := l.open(ctx); err != nil {
 		return err
 	}
-	return l.update(ctx, func(h *Holder) (Edit, bool, error) {
-		if h == nil || h.Boot != l.Boot || h.UID != l.UID {
-			return Edit{}, false, ErrLost
+	for try := 0; ; try++ {
+		snap, h, err := l.own(ctx)
+		switch {
+		case err != nil:
+			return err
+		case h == nil, h.Boot != l.Boot, h.UID != l.UID:
+			return ErrLost
 		}
-		return advance(l.Node, *h, phase), true, nil
-	})
+		if done, err := l.swap(ctx, snap, advance(l.Node, *h, phase), try); done || err != nil {
+			return err
+		}
+	}
 }
 
 // PausedError is the ErrPaused that says why.
@@ -187,26 +193,18 @@ func (l *Lock) now() time.Time {
 // stamp is the wall clock as entries have it: UTC, whole seconds.
 func (l *Lock) stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// Release removes our entries, from the lock and from the waiting room. It is
-// no error if there are none. It never removes an entry that cannot be read.
-func (l *Lock) Release(ctx context.Context) error {
-	return l.release(ctx, func(Holder) bool { return true })
-}
-
-// ReleaseBoot is Release for an entry that was taken in that boot. One of
-// another boot has been written by another process of this node since the
-// caller last looked: then nothing is removed.
-func (l *Lock) ReleaseBoot(ctx context.Context, boot string) error {
-	return l.release(ctx, func(h Holder) bool { return h.Boot == boot })
-}
-
-func (l *Lock) release(ctx context.Context, meant func(Holder) bool) error {
+// Release removes our entries: the one that was taken in that boot from the
+// lock, and that in the waiting room. An entry of another boot has been written
+// by another process of this node since the caller last looked: then nothing
+// is removed. It is no error if there are none. It never removes an entry that
+// cannot be read.
+func (l *Lock) Release(ctx context.Context, boot string) error {
 	for try := 0; ; try++ {
 		snap, h, err := l.own(ctx)
 		if err != nil {
 			return err
 		}
-		if h != nil && !meant(*h) {
+		if h != nil && h.Boot != boot {
 			return nil
 		}
 		if _, waiting := snap.State.Waiters[l.Node]; h == nil && !waiting && !snap.State.damagedWaiter(l.Node) {
@@ -229,37 +227,17 @@ func (s State) damagedWaiter(node string) bool {
 	return slices.ContainsFunc(s.Damaged, func(d Damage) bool { return d.Key == waiterPrefix+node })
 }
 
-// update reads our entry and writes what edit makes of it, again after a
-// conflict.
-func (l *Lock) update(ctx context.Context, edit func(*Holder) (Edit, bool, error)) error {
-	for try := 0; ; try++ {
-		snap, h, err := l.own(ctx)
-		if err != nil {
-			return err
-		}
-		e, write, err := edit(h)
-		if err != nil || !write {
-			return err
-		}
-		if done, err := l.swap(ctx, snap, e, try); done || err != nil {
-			return err
-		}
-	}
-}
-
 // maxConflicts bounds how often one change is tried again.
 const maxConflicts = 50
 
-// maxDoublings bounds how far the pause after a lost write grows.
-const maxDoublings = 5
-
-// swap writes once; a conflict costs a random pause and is not done.
+// swap writes once; a conflict costs a random pause and is not done. The pause
+// is short: few hold, and those who wait for them lose more by it.
 func (l *Lock) swap(ctx context.Context, snap Snapshot, e Edit, try int) (bool, error) {
 	call, cancel := context.WithTimeout(ctx, l.Pace.Call)
 	defer cancel()
 	_, err := l.write(call, snap.Revision, e)
 	if errors.Is(err, ErrConflict) && try < maxConflicts {
-		return false, sleep(ctx, l.Pace.part(l.Pace.Spread<<min(try, maxDoublings)))
+		return false, sleep(ctx, l.Pace.part(l.Pace.brief(try)))
 	}
 	return err == nil, err
 }

@@ -101,7 +101,7 @@ func cycleOnce(t *testing.T, l *lock.Lock) {
 	for _, step := range []func() error{
 		func() error { return l.Advance(ctx, status.Draining) },
 		func() error { return l.Advance(ctx, status.Rebooting) },
-		func() error { return l.Release(ctx) },
+		func() error { return l.Release(ctx, l.Boot) },
 	} {
 		time.Sleep(rand.N(time.Minute))
 		for {
@@ -136,7 +136,7 @@ func TestDeadWaiterIsOvertaken(t *testing.T) {
 					t.Error(err)
 				}
 				got <- node
-				if err := l.Release(t.Context()); err != nil {
+				if err := l.Release(t.Context(), l.Boot); err != nil {
 					t.Error(err)
 				}
 			})
@@ -226,10 +226,10 @@ func TestAdvanceIsAFence(t *testing.T) {
 }
 
 // An entry of another boot is another process's.
-func TestReleaseBoot(t *testing.T) {
+func TestReleaseOfAnotherBoot(t *testing.T) {
 	for boot, want := range map[string]int{bootA: 0, "another": 2} {
 		m := locktest.New(map[string]string{"holder.me": holds(1), "waiter.me": entry(lock.Waiter{Version: lock.Version})})
-		if err := newLock(m, "me", 1).ReleaseBoot(t.Context(), boot); err != nil || len(m.Data()) != want {
+		if err := newLock(m, "me", 1).Release(t.Context(), boot); err != nil || len(m.Data()) != want {
 			t.Errorf("boot %s: error %v, left %v", boot, err, m.Data())
 		}
 	}
@@ -238,7 +238,7 @@ func TestReleaseBoot(t *testing.T) {
 // What this kured cannot read it never removes.
 func TestReleaseKeepsTheUnreadable(t *testing.T) {
 	m := locktest.New(map[string]string{"holder.me": `{"v":99}`, "waiter.me": entry(lock.Waiter{Version: lock.Version})})
-	if err := newLock(m, "me", 1).Release(t.Context()); !errors.Is(err, lock.ErrUnreadable) {
+	if err := newLock(m, "me", 1).Release(t.Context(), bootA); !errors.Is(err, lock.ErrUnreadable) {
 		t.Errorf("got %v, want ErrUnreadable", err)
 	}
 	if len(m.Data()) != 2 {
@@ -297,7 +297,7 @@ func TestLeaveTheRoom(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("acquire: %v", err)
 		}
-		if err := l.Release(t.Context()); err != nil {
+		if err := l.Release(t.Context(), l.Boot); err != nil {
 			t.Fatal(err)
 		}
 		if len(m.Data()) != 1 {

@@ -120,7 +120,7 @@ func TestPause(t *testing.T) {
 		if err := l.Advance(t.Context(), status.Rebooting); !errors.Is(err, lock.ErrPaused) {
 			t.Errorf("advance while paused: %v", err)
 		}
-		if err := l.Release(t.Context()); err != nil {
+		if err := l.Release(t.Context(), l.Boot); err != nil {
 			t.Errorf("release while paused: %v", err)
 		}
 	})

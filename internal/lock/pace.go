@@ -61,6 +61,16 @@ func (p Pace) backoff(failures int) time.Duration {
 	return d - p.part(d/2)
 }
 
+// maxDoublings bounds how far the pause after a lost write grows.
+const maxDoublings = 5
+
+// crowded is the most that is waited after a lost write by one of many.
+func (p Pace) crowded(lost int) time.Duration { return p.Spread << min(lost, maxDoublings) }
+
+// brief is the same for who has nobody to make way for: the first in the room,
+// and those who hold.
+func (p Pace) brief(lost int) time.Duration { return p.crowded(lost) / 10 }
+
 // outside is how long a node outside the waiting room waits until it looks
 // again, from how long it waited last (0: it has not yet) and how many of the
 // room's places have changed hands meanwhile. It aims at a quarter: less often

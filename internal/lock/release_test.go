@@ -258,7 +258,7 @@ func TestList(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		viewer lock.Viewer
-		max    int // of the holder, 0: none
+		max    int // of the holder, 0: none; -1: another that cannot be read
 		limit  int
 		note   string
 	}{
@@ -270,29 +270,35 @@ func TestList(t *testing.T) {
 		{"the policy cannot be read", lock.Viewer{Policy: "p", Rules: limits(lock.Policy{}, errors.New("forbidden"))}, 4, 4, ""},
 		{"a percent", lock.Viewer{Max: &ten, Fleet: many}, 4, 3, ""},
 		{"a percent of nobody knows", lock.Viewer{Max: &ten}, 4, 4, "10% is not counted: the nodes of the pool are not known"},
+		{"a holder that cannot be read", lock.Viewer{Max: &two}, -1, 1, ""},
 		{"a percent, refused", lock.Viewer{Policy: "p", Rules: limits(lock.Policy{Max: &ten}, nil), Fleet: closed}, 0, 0, "10% is not counted: " + lock.ErrListRefused.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			data := map[string]string{"waiter.b": waiterOf, "waiter.c": `{"v":1,"since":"2026-11-22T13:00:00Z","priority":5}`, "waiter.d": "?", "other": "?", "holder.x": "?"}
-			if c.max > 0 {
+			data := map[string]string{"waiter.b": waiterOf, "waiter.c": `{"v":1,"since":"2026-11-22T13:00:00Z","priority":5}`, "waiter.d": "?"}
+			unreadable := `waiter.d "d" false`
+			switch {
+			case c.max > 0:
 				data["holder.a"] = holds(c.max)
+			case c.max < 0:
+				data["other"], data["holder.x"] = "?", "?"
+				unreadable = `holder.x "x" true, other "" true, ` + unreadable
 			}
 			c.viewer.Store, c.viewer.Pace = locktest.New(data), lock.DefaultPace()
 			l, err := c.viewer.List(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if l.Limit != c.limit || l.LimitNote != c.note || len(l.Holders) != min(c.max, 1) {
+			if l.Limit != c.limit || l.LimitNote != c.note || len(l.Holders) != min(max(c.max, 0), 1) {
 				t.Errorf("limit %d %q, holders %+v", l.Limit, l.LimitNote, l.Holders)
 			}
 			if len(l.Waiters) != 2 || l.Waiters[0].Node != "c" || l.Waiters[1].Place != 2 {
 				t.Errorf("waiters %+v", l.Waiters)
 			}
-			var unreadable []string
+			var told []string
 			for _, u := range l.Unreadable {
-				unreadable = append(unreadable, fmt.Sprintf("%s %q %v", u.Key, u.Node, u.Holds))
+				told = append(told, fmt.Sprintf("%s %q %v", u.Key, u.Node, u.Holds))
 			}
-			if got := strings.Join(unreadable, ", "); got != `holder.x "x" true, other "" true, waiter.d "d" false` {
+			if got := strings.Join(told, ", "); got != unreadable {
 				t.Errorf("unreadable: %s", got)
 			}
 			if (l.Policy != nil) != (c.viewer.Policy != "") || l.Policy != nil && (l.Policy.Error == "forbidden") != (c.name == "the policy cannot be read") {

@@ -198,10 +198,11 @@ func (s State) ahead(a Asker, order []string, place int) (ahead, passed []string
 	if place >= 0 {
 		order = order[:place]
 	}
+	zone := s.zone()
 	for _, name := range order {
 		w := s.Waiters[name]
 		switch {
-		case len(s.Holders) > 0 && w.Zone != s.zone():
+		case len(s.Holders) > 0 && w.Zone != zone:
 		case s.asleep(name, a):
 			passed = append(passed, name)
 		default:

@@ -212,11 +212,11 @@ func (t *mutantTurn) Advance(ctx context.Context, phase status.Phase) error {
 	return err
 }
 
-func (t *mutantTurn) ReleaseBoot(ctx context.Context, boot string) error {
+func (t *mutantTurn) Release(ctx context.Context, boot string) error {
 	if t.noRelease {
 		return nil
 	}
-	return t.Turn.ReleaseBoot(ctx, boot)
+	return t.Turn.Release(ctx, boot)
 }
 
 type hasty struct {
@@ -225,8 +225,14 @@ type hasty struct {
 }
 
 func (h hasty) Uncordon(ctx context.Context, mark string) (bool, error) {
-	if err := h.lock.Release(ctx); err != nil {
+	own, err := h.lock.Read(ctx)
+	if err != nil {
 		return false, err
+	}
+	if own.Holder != nil {
+		if err := h.lock.Release(ctx, own.Holder.Boot); err != nil {
+			return false, err
+		}
 	}
 	return h.Node.Uncordon(ctx, mark)
 }

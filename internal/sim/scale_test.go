@@ -119,7 +119,7 @@ func (c *crowd) turn(ctx context.Context, l *lock.Lock, since time.Time) {
 	for _, step := range []func(context.Context) error{
 		func(ctx context.Context) error { return l.Advance(ctx, status.Draining) },
 		func(ctx context.Context) error { return l.Advance(ctx, status.Rebooting) },
-		l.Release,
+		func(ctx context.Context) error { return l.Release(ctx, l.Boot) },
 	} {
 		if step(ctx) != nil {
 			return

@@ -68,7 +68,7 @@ func TestRealLock(t *testing.T) {
 	if len(entries) != 1 || !strings.Contains(entries["holder.node-c"], `"phase":"rebooting"`) {
 		t.Errorf("while it holds: %v", entries)
 	}
-	if err := real.Release(ctx); err != nil {
+	if err := real.Release(ctx, real.Boot); err != nil {
 		t.Fatal(err)
 	}
 	if entries := w.entries(t); len(entries) > 0 {

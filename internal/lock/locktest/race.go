@@ -134,7 +134,7 @@ func (r *run) node(ctx, racing context.Context, l *lock.Lock) error {
 		})
 		switch {
 		case err != nil && racing.Err() != nil && ctx.Err() == nil:
-			return l.Release(ctx) // leaves the waiting room
+			return l.Release(ctx, l.Boot) // leaves the waiting room
 		case err != nil:
 			return err
 		}
@@ -152,7 +152,7 @@ func (r *run) node(ctx, racing context.Context, l *lock.Lock) error {
 		r.mu.Lock()
 		r.released[l.Node] = time.Now()
 		r.mu.Unlock()
-		if err := l.Release(ctx); err != nil {
+		if err := l.Release(ctx, l.Boot); err != nil {
 			return err
 		}
 		if r.Again > 0 && r.Rest > 0 && pause(racing, rand.N(r.Rest)) != nil {

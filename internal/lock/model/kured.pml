@@ -472,7 +472,7 @@ end:	do :: atomic { if
 	:: RUNS(BACK) && n[i].exists -> lift_cordon(i); n[i].pc = FREE
 #endif
 #endif
-	/* ReleaseBoot removes only the entry of the boot that was looked at, and the place in the room. */
+	/* A release removes only the entry of the boot that was looked at, and the place in the room. */
 	:: RUNS(FREE) && !THE_DAEMONS && !UNANSWERED -> n[i].pc = LEARN
 	/* A take of this process may still land. Any write makes it void: it joins, and takes that back in the next round. */
 	:: RUNS(FREE) && !THE_DAEMONS && UNANSWERED -> n[i].waiter = 1; moved()
