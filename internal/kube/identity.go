@@ -78,8 +78,8 @@ func (c *Cluster) NodeUID(ctx context.Context, name string) (uid string, found b
 	return string(other.UID), true, nil
 }
 
-// credentialName is the node that the credential belongs to, "" if it is not a
-// node's.
+// credentialName learns who we are, and the node that the credential belongs
+// to, "" if it is not a node's.
 func (c *Cluster) credentialName(ctx context.Context) (name, source string, err error) {
 	review, err := c.Client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	switch {
@@ -94,11 +94,10 @@ func (c *Cluster) credentialName(ctx context.Context) (name, source string, err 
 		}
 		return "", "", nil
 	case apierrors.IsNotFound(err), apierrors.IsForbidden(err): // before Kubernetes 1.28, or shut off
-		user, err := c.transport.certificateUser()
-		if err != nil {
+		if c.User, err = c.transport.certificateUser(); err != nil {
 			return "", "", &Error{Kind: Unauthorized, Path: c.Kubeconfig, Server: c.Server, Err: err}
 		}
-		if node, ok := nodeOfUser(user); ok {
+		if node, ok := nodeOfUser(c.User); ok {
 			return node, SourceCertificate, nil
 		}
 		return "", "", nil

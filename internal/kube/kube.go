@@ -52,7 +52,7 @@ type Cluster struct {
 	NodeNameSource string            // one of the Source constants
 	UID            string            // of our Node object
 	Labels         map[string]string // of our Node object, as they were when we connected
-	User           string            // the name under which the API server knows us; empty if it could not be asked
+	User           string            // the name under which the API server knows us
 	Kubeconfig     string            // path
 	Server         string            // URL
 

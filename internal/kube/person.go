@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -67,25 +64,12 @@ func connectPerson(ctx context.Context, o PersonOptions) (*Person, error) {
 	if err != nil {
 		return nil, &Error{Kind: Malformed, Path: path, Err: err}
 	}
-	p := &Person{Client: client, Kubeconfig: path, Server: cfg.Host}
-	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	switch {
-	case err == nil:
-		user := review.Status.UserInfo
-		p.User = user.Username
-		p.Node, _ = nodeOfUser(user.Username)
-		if bound := user.Extra[nodeNameExtra]; p.Node == "" && len(bound) == 1 {
-			p.Node = bound[0]
-		}
-	case apierrors.IsNotFound(err), apierrors.IsForbidden(err): // before Kubernetes 1.28, or shut off
-		if p.User, err = transport.certificateUser(); err != nil {
-			return nil, &Error{Kind: Unauthorized, Path: path, Server: p.Server, Err: err}
-		}
-		p.Node, _ = nodeOfUser(p.User)
-	default:
-		return nil, apiError(&Cluster{Kubeconfig: path, Server: p.Server}, "", err)
+	c := &Cluster{Client: client, Kubeconfig: path, Server: cfg.Host, transport: transport}
+	node, _, err := c.credentialName(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return p, nil
+	return &Person{Client: client, User: c.User, Node: node, Kubeconfig: path, Server: c.Server}, nil
 }
 
 // personal reads the kubeconfig that ConnectPerson uses, with paths resolved.
