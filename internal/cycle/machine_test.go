@@ -336,13 +336,13 @@ func (m *machine) Changed() <-chan struct{} { return m.changed }
 
 type gates machine
 
-func (g *gates) Check(context.Context) gate.Verdict {
+func (g *gates) Check(context.Context, gate.Moment) gate.Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.gates
 }
 
-func (g *gates) Watch(ctx context.Context) <-chan struct{} {
+func (g *gates) Watch(ctx context.Context, _ gate.Verdict) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	go func() {
 		for sleep(ctx, 5*time.Second) == nil {

@@ -177,7 +177,7 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 	}
 	closed := r.seen.Gates
 	return unlessDemand(r.during(ctx, func(ctx context.Context) error {
-		changed := r.Gates.Watch(ctx)
+		changed := r.Gates.Watch(ctx, closed)
 		var ends <-chan time.Time
 		if patience >= 0 {
 			t := time.NewTimer(patience)

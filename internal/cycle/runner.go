@@ -72,8 +72,8 @@ type Demand interface {
 
 // Gates say whether we may go now.
 type Gates interface {
-	Check(ctx context.Context) gate.Verdict
-	Watch(ctx context.Context) <-chan struct{}
+	Check(ctx context.Context, at gate.Moment) gate.Verdict
+	Watch(ctx context.Context, last gate.Verdict) <-chan struct{}
 }
 
 // Budget records each reboot that is asked for.
@@ -230,7 +230,11 @@ const gateTimeout = 20 * time.Second
 func (r *Runner) lookAtGates(ctx context.Context) gate.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
 	defer cancel()
-	return r.Gates.Check(ctx)
+	at := gate.Before
+	if r.seen.Known && r.seen.Entry == ThisBootEntry {
+		at = gate.Within
+	}
+	return r.Gates.Check(ctx, at)
 }
 
 func (r *Runner) checkGates(ctx context.Context) (v gate.Verdict) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
@@ -36,7 +37,7 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 		demand = r.Demand.Changed()
 	}
 	if w.gates {
-		gates = r.Gates.Watch(stepping)
+		gates = r.Gates.Watch(stepping, gate.Verdict{Open: true})
 	}
 	ended := false
 	for {

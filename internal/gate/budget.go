@@ -33,7 +33,7 @@ type ledger struct {
 }
 
 // Check is open while the budget lasts.
-func (b Budget) Check(context.Context) Verdict {
+func (b Budget) Check(context.Context, Moment) Verdict {
 	spent, err := b.read()
 	if err != nil {
 		return Verdict{Reason: status.BudgetUnreadable, Detail: err.Error()}
@@ -47,6 +47,11 @@ func (b Budget) Check(context.Context) Verdict {
 		Detail: fmt.Sprintf("%d reboots in 24 hours and the sentinel stands again: find out why; the next one is allowed at %s", len(spent), next.UTC().Format(time.RFC3339)),
 		Next:   next,
 	}
+}
+
+// Watch signals when the next reboot is allowed again.
+func (b Budget) Watch(ctx context.Context) (<-chan struct{}, error) {
+	return alarm(ctx, b.Now, func(time.Time) time.Time { return b.Check(ctx, Before).Next }), nil
 }
 
 // Spend records a reboot that is about to be asked for. Without a record on

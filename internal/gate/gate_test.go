@@ -23,7 +23,7 @@ type fixed struct {
 	watched int
 }
 
-func (f *fixed) Check(context.Context) Verdict { f.asked++; return f.verdict }
+func (f *fixed) Check(context.Context, Moment) Verdict { f.asked++; return f.verdict }
 
 func (f *fixed) Watch(context.Context) (<-chan struct{}, error) {
 	f.watched++
@@ -34,10 +34,10 @@ func TestSetIsOpenWhenAllAre(t *testing.T) {
 	open := &fixed{verdict: Verdict{Open: true}}
 	first := &fixed{verdict: Verdict{Reason: status.Inhibited}}
 	second := &fixed{verdict: Verdict{Reason: status.RebootBudget}}
-	if v := (Set{Gates: []Gate{open, open}}).Check(t.Context()); !v.Open || v.Reason != "" {
+	if v := (Set{Gates: []Gate{open, open}}).Check(t.Context(), Before); !v.Open || v.Reason != "" {
 		t.Errorf("all open: %+v", v)
 	}
-	if v := (Set{Gates: []Gate{open, first, second}}).Check(t.Context()); v.Open || v.Reason != status.Inhibited {
+	if v := (Set{Gates: []Gate{open, first, second}}).Check(t.Context(), Before); v.Open || v.Reason != status.Inhibited {
 		t.Errorf("the first closed gate answers: %+v", v)
 	}
 	if second.asked != 0 {
@@ -48,6 +48,9 @@ func TestSetIsOpenWhenAllAre(t *testing.T) {
 	}
 }
 
+// half is a Jitter that changes nothing.
+func half(d time.Duration) time.Duration { return d / 2 }
+
 func TestSetWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -55,7 +58,7 @@ func TestSetWatch(t *testing.T) {
 		g := &fixed{events: make(chan struct{})}
 		broken := &fixed{err: errors.New("no bus")}
 		begun := time.Now()
-		changed := Set{Gates: []Gate{g, broken}, Recheck: 30 * time.Second}.Watch(ctx)
+		changed := Set{Gates: []Gate{g, broken}, Recheck: 30 * time.Second, Jitter: half}.Watch(ctx, Verdict{Open: true})
 
 		<-changed // what changed before the watch began must not be missed
 		g.events <- struct{}{}
@@ -83,19 +86,19 @@ func TestSentinel(t *testing.T) {
 	if err := os.Symlink(loop, loop); err != nil {
 		t.Fatal(err)
 	}
-	if v := (Sentinel{Paths: []string{path}}).Check(t.Context()); v.Open || v.Reason != status.SentinelGone {
+	if v := (Sentinel{Paths: []string{path}}).Check(t.Context(), Before); v.Open || v.Reason != status.SentinelGone {
 		t.Errorf("no file: %+v", v)
 	}
-	if v := (Sentinel{Paths: []string{loop}}).Check(t.Context()); v.Open || v.Reason != status.SentinelUnreadable || !strings.Contains(v.Detail, loop) {
+	if v := (Sentinel{Paths: []string{loop}}).Check(t.Context(), Before); v.Open || v.Reason != status.SentinelUnreadable || !strings.Contains(v.Detail, loop) {
 		t.Errorf("unreadable: %+v", v)
 	}
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if v := (Sentinel{Paths: []string{path}}).Check(t.Context()); !v.Open {
+	if v := (Sentinel{Paths: []string{path}}).Check(t.Context(), Before); !v.Open {
 		t.Errorf("file is there: %+v", v)
 	}
-	if v := (Sentinel{Paths: []string{loop, path}}).Check(t.Context()); !v.Open {
+	if v := (Sentinel{Paths: []string{loop, path}}).Check(t.Context(), Before); !v.Open {
 		t.Errorf("one is there, another is unreadable: %+v", v)
 	}
 }
@@ -130,7 +133,7 @@ func TestInhibitors(t *testing.T) {
 		{"no bus", login{err: errors.New("no bus")}, false, status.LogindUnavailable, false, "no bus"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := Inhibitors{c.login}.Check(t.Context())
+			v := Inhibitors{c.login}.Check(t.Context(), Before)
 			if v.Open != c.open || v.Reason != c.reason || v.Passing != c.passing || !strings.Contains(v.Detail, c.detail) {
 				t.Errorf("%+v", v)
 			}
@@ -143,7 +146,7 @@ func TestBudget(t *testing.T) {
 	b := Budget{Path: filepath.Join(t.TempDir(), "reboots.json"), Max: 2, Now: func() time.Time { return now }}
 	check := func(when string, open bool) Verdict {
 		t.Helper()
-		v := b.Check(t.Context())
+		v := b.Check(t.Context(), Before)
 		if v.Open != open || !open && v.Reason != status.RebootBudget {
 			t.Errorf("%s: %+v", when, v)
 		}
@@ -182,7 +185,7 @@ func TestBudgetUnreadable(t *testing.T) {
 			if err := os.WriteFile(b.Path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if v := b.Check(t.Context()); v.Open || v.Reason != status.BudgetUnreadable || !strings.Contains(v.Detail, b.Path) {
+			if v := b.Check(t.Context(), Before); v.Open || v.Reason != status.BudgetUnreadable || !strings.Contains(v.Detail, b.Path) {
 				t.Errorf("%+v", v)
 			}
 			if err := b.Spend(); err == nil {
@@ -204,7 +207,7 @@ func FuzzBudget(f *testing.F) {
 		if err := os.WriteFile(b.Path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if v := b.Check(t.Context()); v.Open != (v.Reason == "") {
+		if v := b.Check(t.Context(), Before); v.Open != (v.Reason == "") {
 			t.Errorf("%+v", v)
 		}
 	})

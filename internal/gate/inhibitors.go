@@ -24,7 +24,7 @@ type Inhibitors struct {
 }
 
 // Check asks logind for the inhibitors, then whether it can reboot at all.
-func (g Inhibitors) Check(ctx context.Context) Verdict {
+func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 	held, err := g.Login.BlockInhibitors(ctx)
 	if err != nil {
 		return Verdict{Reason: status.LogindUnavailable, Detail: err.Error()}

@@ -15,7 +15,7 @@ type Sentinel struct {
 }
 
 // Check looks for the sentinel files now.
-func (g Sentinel) Check(context.Context) Verdict {
+func (g Sentinel) Check(context.Context, Moment) Verdict {
 	switch s := sentinel.Read(g.Paths); {
 	case s.Wanted:
 		return Verdict{Open: true}
@@ -23,4 +23,11 @@ func (g Sentinel) Check(context.Context) Verdict {
 		return Verdict{Reason: status.SentinelUnreadable, Detail: s.Err.Error()}
 	}
 	return Verdict{Reason: status.SentinelGone, Detail: fmt.Sprintf("no sentinel file any more (%s)", join(g.Paths))}
+}
+
+// Watch never signals: the cycle itself notices every change of the sentinel.
+func (g Sentinel) Watch(ctx context.Context) (<-chan struct{}, error) {
+	never := make(chan struct{})
+	context.AfterFunc(ctx, func() { close(never) })
+	return never, nil
 }

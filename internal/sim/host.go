@@ -32,7 +32,7 @@ func (p *process) Changed() <-chan struct{} { return p.demand }
 // gates is all gates as one.
 type gates process
 
-func (g *gates) Check(ctx context.Context) gate.Verdict {
+func (g *gates) Check(ctx context.Context, _ gate.Moment) gate.Verdict {
 	w, p := g.w, (*process)(g)
 	w.mu.Lock()
 	slow := g.m.gateSlow
@@ -55,7 +55,7 @@ func (g *gates) Check(ctx context.Context) gate.Verdict {
 }
 
 // Watch signals when a gate changes, and from time to time.
-func (g *gates) Watch(ctx context.Context) <-chan struct{} {
+func (g *gates) Watch(ctx context.Context, _ gate.Verdict) <-chan struct{} {
 	w, p := g.w, (*process)(g)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -263,7 +263,7 @@ func (alwaysReady) AwaitReadyReport(context.Context, func(string)) error { retur
 
 type openGates struct{ cycle.Gates }
 
-func (openGates) Check(context.Context) gate.Verdict { return gate.Verdict{Open: true} }
+func (openGates) Check(context.Context, gate.Moment) gate.Verdict { return gate.Verdict{Open: true} }
 
 // peek asks now and then although nobody wants anything.
 func (p *process) peek() {

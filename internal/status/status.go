@@ -57,6 +57,19 @@ const (
 	LogindUnavailable Reason = "logind-unavailable"
 	RebootBudget      Reason = "reboot-budget"
 	BudgetUnreadable  Reason = "budget-unreadable"
+	UptimeShort       Reason = "uptime-short"
+	OutsideWindow     Reason = "outside-window"
+	WindowEnding      Reason = "window-ending"
+	PauseUnreadable   Reason = "pause-unreadable"
+	BlockingPods      Reason = "blocking-pods"
+	PodsUnreadable    Reason = "pods-unreadable"
+	RivalHolds        Reason = "rival-holds"
+	RivalUnreadable   Reason = "rival-unreadable"
+	AlertsFiring      Reason = "alerts-firing"
+	AlertsUnreadable  Reason = "alerts-unreadable"
+	QueryBlocks       Reason = "query-blocks"
+	QueryUnreadable   Reason = "query-unreadable"
+	DrainBlocked      Reason = "drain-blocked"
 
 	// The lock.
 	LockFull       Reason = "lock-full"
@@ -85,8 +98,13 @@ const (
 	NoCredential   Reason = "no-credential"
 
 	// The drain.
-	DrainTimeout Reason = "drain-timeout"
-	DrainFailed  Reason = "drain-failed"
+	DrainTimeout    Reason = "drain-timeout"
+	DrainFailed     Reason = "drain-failed"
+	VolumesAttached Reason = "volumes-attached"
+
+	// The hooks.
+	HookDeferred Reason = "hook-deferred"
+	HookFailed   Reason = "hook-failed"
 
 	// The reboot.
 	RebootRefused     Reason = "reboot-refused"
@@ -94,10 +112,16 @@ const (
 	RebootUnknown     Reason = "reboot-unknown"
 	RebootOverdue     Reason = "reboot-overdue"
 	RebootCancelled   Reason = "reboot-cancelled"
+	RebootDelayed     Reason = "reboot-delayed"
+	DryRun            Reason = "dry-run"
 
 	// The return.
 	AwaitingReturn Reason = "awaiting-return"
 	NotReady       Reason = "not-ready"
+	PodsNotReady   Reason = "pods-not-ready"
+	Settling       Reason = "settling"
+	ReleaseDelayed Reason = "release-delayed"
+	GaveUp         Reason = "gave-up"
 	Abandoned      Reason = "abandoned"
 )
 
@@ -105,13 +129,16 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		SentinelGone, SentinelUnreadable,
-		Inhibited, LogindUnavailable, RebootBudget, BudgetUnreadable,
+		Inhibited, LogindUnavailable, RebootBudget, BudgetUnreadable, UptimeShort,
+		OutsideWindow, WindowEnding, PauseUnreadable, BlockingPods, PodsUnreadable, RivalHolds, RivalUnreadable,
+		AlertsFiring, AlertsUnreadable, QueryBlocks, QueryUnreadable, DrainBlocked,
 		LockFull, BehindOthers, RoomFull, LockUnreadable, LockMissing, EntryForeign, LockLost,
 		PeersUnavailable, TooFewReady, NodesUnreadable, NotInPool, ZoneBusy, Paused, Frozen, PolicyUnreadable,
 		APIUnreachable, APIForbidden, APIRefused, NodeMissing, NoCredential,
-		DrainTimeout, DrainFailed,
-		RebootRefused, RebootUnconfirmed, RebootUnknown, RebootOverdue, RebootCancelled,
-		AwaitingReturn, NotReady, Abandoned,
+		DrainTimeout, DrainFailed, VolumesAttached,
+		HookDeferred, HookFailed,
+		RebootRefused, RebootUnconfirmed, RebootUnknown, RebootOverdue, RebootCancelled, RebootDelayed, DryRun,
+		AwaitingReturn, NotReady, PodsNotReady, Settling, ReleaseDelayed, GaveUp, Abandoned,
 	}
 }
 
