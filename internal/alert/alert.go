@@ -1,0 +1,75 @@
+// Package alert asks Prometheus and Alertmanager how the cluster is: which
+// alerts there are, what PromQL queries give; and silences the alerts of a node
+// while it reboots. Nothing is kept between two questions: no connection, no
+// credential, no timer.
+package alert
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Alert is the labels of one alert, its name (alertname) among them.
+type Alert map[string]string
+
+// Name is the alert's name, "" if it has none.
+func (a Alert) Name() string { return a["alertname"] }
+
+// String is the alert for people, with the labels that say where it is and how
+// bad: NodeDown (instance="a:9100", severity="critical").
+func (a Alert) String() string {
+	name := printable(a.Name(), 60)
+	if name == "" {
+		name = "an alert without a name"
+	}
+	var labels []string
+	for _, label := range []string{"instance", "namespace", "severity"} {
+		if value := a[label]; value != "" {
+			labels = append(labels, fmt.Sprintf("%s=%q", label, printable(value, 40)))
+		}
+	}
+	if len(labels) == 0 {
+		return name
+	}
+	return name + " (" + strings.Join(labels, ", ") + ")"
+}
+
+// Summary names up to three alerts, sorted, and counts the rest.
+func Summary(alerts []Alert) string { return summary(alerts) }
+
+// summary names up to three items, sorted, and counts the rest.
+func summary[T fmt.Stringer](items []T) string {
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = item.String()
+	}
+	slices.SortFunc(texts, cmp.Compare[string])
+	if n := len(texts); n > 3 {
+		return fmt.Sprintf("%s and %d more", strings.Join(texts[:3], ", "), n-3)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// printable is text of others as part of one line: what cannot be printed is
+// replaced, and what is longer than limit characters is cut.
+func printable(text string, limit int) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range text {
+		if n++; n > limit {
+			b.WriteRune('…')
+			break
+		}
+		switch {
+		case unicode.IsSpace(r):
+			r = ' '
+		case !unicode.IsPrint(r):
+			r = '\uFFFD'
+		}
+		b.WriteRune(r)
+	}
+	return strings.TrimSpace(b.String())
+}
