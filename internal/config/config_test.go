@@ -5,17 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
-	"k8s.io/apimachinery/pkg/util/intstr"
 )
-
-const shipped = "../../packaging/kured.toml"
 
 // write puts content into a file and returns its path.
 func write(t *testing.T, content string) string {
@@ -55,60 +48,6 @@ func TestEmptyFileGivesTheDefaults(t *testing.T) {
 	}
 }
 
-func TestEveryKeyIsRead(t *testing.T) {
-	cfg, err := Load(write(t, "\xef\xbb\xbf"+`
-kubernetes = { kubeconfig = "/etc/kubernetes/kubelet.conf", node_name = "node-a" }
-[sentinel]
-paths = [
-  "/run/a", # one
-  "/run/b",
-]
-settle = "0s"
-[lock]
-namespace = "ops"
-name = "pool.a"
-policy = "limits"
-node_selector = "pool in (a, b),!spare"
-max_concurrent = "10%"
-count_unavailable = false
-min_ready = "quorum"
-topology_key = "topology.kubernetes.io/zone"
-"waiting_room" = 16
-priority = -3
-[drain]
-timeout = "1h30m"
-grace_period = "0s"
-[reboot]
-max_per_day = 1
-confirm_within = "1m"
-[retry]
-initial = "2h"
-max = "2h"
-[log]
-level = "debug"
-format = "json"
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Config{
-		Kubernetes: Kubernetes{"/etc/kubernetes/kubelet.conf", "node-a"},
-		Sentinel:   Sentinel{[]string{"/run/a", "/run/b"}, 0},
-		Lock: Lock{
-			Namespace: "ops", Name: "pool.a", Policy: "limits", NodeSelector: "pool in (a, b),!spare",
-			MaxConcurrent: intstr.FromString("10%"), MinReady: intstr.FromString("quorum"),
-			TopologyKey: "topology.kubernetes.io/zone", WaitingRoom: 16, Priority: -3,
-		},
-		Drain:  Drain{Duration(90 * time.Minute), 0},
-		Reboot: Reboot{1, Duration(time.Minute)},
-		Retry:  Retry{Duration(2 * time.Hour), Duration(2 * time.Hour)},
-		Log:    Log{"debug", "json"},
-	}
-	if !reflect.DeepEqual(cfg, want) {
-		t.Errorf("got  %+v\nwant %+v", cfg, want)
-	}
-}
-
 func TestProblems(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
 		"unknown key":            {"[lock]\n\nmax_concurent = 2\n", `kured.toml:3: lock.max_concurent: unknown, did you mean "max_concurrent"?`},
@@ -117,11 +56,11 @@ func TestProblems(t *testing.T) {
 		"wrong table":            {"[sentinel]\nmax_concurrent = 2", `kured.toml:2: sentinel.max_concurrent: unknown, did you mean "lock.max_concurrent"?`},
 		"no table":               {"\nmax_concurrent = 2", `kured.toml:2: max_concurrent: unknown, did you mean "lock.max_concurrent"?`},
 		"nothing near":           {"[log]\nrotation = 2", `kured.toml:2: log.rotation: unknown, the keys of [log] are level, format`},
-		"no table near":          {"[prometheus]", `kured.toml:1: prometheus: unknown, expected one of the tables kubernetes, sentinel, lock, drain, reboot, retry, log`},
+		"no table near":          {"[monitoring]", `kured.toml:1: monitoring: unknown, expected one of the tables kubernetes, sentinel, schedule, window, freeze, gates, prometheus, alertmanager, lock, drain, node, hooks, reboot, return, notify, compat, retry, log`},
 		"dotted":                 {"lock.name = \"a\"\nlock.nam = \"b\"", `kured.toml:2: lock.nam: unknown, did you mean "name"?`},
-		"dotted unknown table":   {"\n\nprometheus.port.number = 2", `kured.toml:3: prometheus: unknown, expected one of the tables kubernetes, sentinel, lock, drain, reboot, retry, log`},
+		"dotted unknown table":   {"\n\nmonitoring.port.number = 2", `kured.toml:3: monitoring: unknown, expected one of the tables kubernetes, sentinel, schedule, window, freeze, gates, prometheus, alertmanager, lock, drain, node, hooks, reboot, return, notify, compat, retry, log`},
 		"quoted":                 {"[lock]\n\"na me\" = 1", `kured.toml:2: lock."na me": unknown, did you mean "name"?`},
-		"quoted dot":             {"\n\"lock.name\" = 1", `kured.toml:2: "lock.name": unknown, expected one of the tables kubernetes, sentinel, lock, drain, reboot, retry, log`},
+		"quoted dot":             {"\n\"lock.name\" = 1", `kured.toml:2: "lock.name": unknown, expected one of the tables kubernetes, sentinel, schedule, window, freeze, gates, prometheus, alertmanager, lock, drain, node, hooks, reboot, return, notify, compat, retry, log`},
 		"inline":                 {"\nlock = { name = \"a\", nmae = \"b\" }", `kured.toml:2: lock.nmae: unknown, did you mean "name"?`},
 		"deep":                   {"[lock.name.more]\nx = 1", `kured.toml:1: lock.name: is a table, expected text in quotes`},
 		"deep unknown":           {"[lock]\n[lock.extra]\nx = 1", `kured.toml:2: lock.extra: unknown, the keys of [lock] are namespace, name, policy, node_selector, max_concurrent, count_unavailable, min_ready, topology_key, waiting_room, priority`},
@@ -233,48 +172,6 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// The shipped file documents every key with its default, so that removing all
-// the "#" changes nothing.
-func TestShippedFile(t *testing.T) {
-	data, err := os.ReadFile(shipped)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg, err := Load(shipped); err != nil || !reflect.DeepEqual(cfg, Default()) {
-		t.Errorf("as shipped: %+v, %v", cfg, err)
-	}
-	commented := regexp.MustCompile(`(?m)^#([a-z_]+ = )`)
-	text := commented.ReplaceAllString(string(data), "$1")
-	cfg, err := Load(write(t, text))
-	if err != nil || !reflect.DeepEqual(cfg, Default()) {
-		t.Errorf("with all keys: %+v, %v", cfg, err)
-	}
-	doc, problem := newDocument([]byte(text))
-	if problem != nil {
-		t.Fatal(problem)
-	}
-	var there []string
-	for _, key := range doc.meta.Keys() {
-		if len(key) == 2 {
-			there = append(there, key.String())
-		}
-	}
-	if !slices.Equal(there, Keys()) {
-		t.Errorf("the keys of the file, in order:\n%v\nthe keys of Config:\n%v", there, Keys())
-	}
-	// Each key, or the group of keys it stands in, has its comment.
-	for _, block := range strings.Split(string(data), "\n\n") {
-		if at := commented.FindStringIndex(block); at != nil && at[0] == 0 {
-			t.Errorf("no comment above:\n%s", block)
-		}
-	}
-	for _, line := range strings.Split(string(data), "\n") {
-		if len(line) > 80 {
-			t.Errorf("long line: %s", line)
-		}
-	}
-}
-
 func TestDuration(t *testing.T) {
 	for in, want := range map[string]string{
 		"30m": "30m", "1h": "1h", "90m": "1h30m", "0": "0s", "-1s": "-1s", "10s": "10s", "1h0m5s": "1h0m5s", "100ms": "100ms", "1m30s": "1m30s", "10m10s": "10m10s", "20h": "20h",
@@ -292,40 +189,4 @@ func TestDuration(t *testing.T) {
 			t.Errorf("%s: %s reads back as %s, %v", in, text, back, err)
 		}
 	}
-}
-
-// FuzzLoad: no file makes the loader panic, and what it accepts is valid.
-func FuzzLoad(f *testing.F) {
-	data, err := os.ReadFile(shipped)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(data)
-	for _, s := range []string{
-		"", "[lock]\nname = \"a\"", "lock = {name = \"a\", x.y = 1}", "[[lock]]\n[[lock]]", "a.b.c = 1\n[a.b]", "\"\" = 1",
-		"[sentinel]\npaths = [\"/a\", [1]]", "x = '''\n\n'''", "[drain]\ntimeout = 1979-05-27", "\xef\xbb\xbf[a", "\r\n[lock]\r\n",
-	} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		cfg, err := parse("f", data)
-		if err == nil {
-			if p := cfg.Validate(); len(p) > 0 {
-				t.Errorf("accepted and not valid: %v", p)
-			}
-			return
-		}
-		var e *Error
-		if !errors.As(err, &e) || len(e.Problems) == 0 {
-			t.Fatalf("not an *Error with problems: %v", err)
-		}
-		for _, p := range e.Problems {
-			if strings.ContainsAny(p.Error(), "\n\r") {
-				t.Errorf("more than one line: %q", p.Error())
-			}
-			if p.Line < 1 || p.Line > 1+strings.Count(string(data), "\n") {
-				t.Errorf("line %d of a file of %d lines: %v", p.Line, 1+strings.Count(string(data), "\n"), p)
-			}
-		}
-	})
 }

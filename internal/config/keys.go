@@ -5,11 +5,17 @@ import (
 	"strings"
 )
 
-// field is the field of a struct that the TOML key names. Unlike the TOML
-// library's own match it minds the case: one spelling for each key.
+// field is the field of a struct, or of a struct embedded in it, that the TOML
+// key names. Unlike the TOML library's own match it minds the case: one
+// spelling for each key.
 func field(structure reflect.Value, key string) (reflect.Value, bool) {
 	for i := range structure.NumField() {
-		if structure.Type().Field(i).Tag.Get("toml") == key {
+		f := structure.Type().Field(i)
+		if f.Anonymous {
+			if found, ok := field(structure.Field(i), key); ok {
+				return found, true
+			}
+		} else if f.Tag.Get("toml") == key {
 			return structure.Field(i), true
 		}
 	}
@@ -25,18 +31,35 @@ func keysOf(section string) []string {
 	if !ok {
 		return nil
 	}
+	if f.Kind() == reflect.Slice {
+		return tags(f.Type().Elem())
+	}
 	return tags(f.Type())
 }
 
+// header is how a table is written: "[lock]", or "[[window]]" in a list.
+func header(section string) string {
+	if f, ok := field(reflect.ValueOf(Config{}), section); ok && f.Kind() == reflect.Slice {
+		return "[[" + section + "]]"
+	}
+	return "[" + section + "]"
+}
+
 func tags(structure reflect.Type) []string {
-	names := make([]string, structure.NumField())
-	for i := range names {
-		names[i] = structure.Field(i).Tag.Get("toml")
+	var names []string
+	for i := range structure.NumField() {
+		f := structure.Field(i)
+		if f.Anonymous {
+			names = append(names, tags(f.Type)...)
+		} else {
+			names = append(names, f.Tag.Get("toml"))
+		}
 	}
 	return names
 }
 
 // Keys are all keys of the file, such as "lock.max_concurrent", in their order.
+// Those of lists of tables are there once: "window.days".
 func Keys() []string {
 	var keys []string
 	for _, section := range sectionNames() {

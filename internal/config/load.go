@@ -7,35 +7,72 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sort"
+	"path/filepath"
+	"strings"
 )
 
-// Bounds of what is given to the TOML parser, whose memory grows with the
-// square of the nesting. A configuration has a few KB and one level.
+// Drop-ins are the files "*.toml" in the directory that is named as the file
+// with ".d" behind it.
 const (
-	maxSize   = 64 << 10
-	maxLine   = 4 << 10 // bounds dotted keys
-	maxBraces = 100     // bounds nested inline tables
+	dropInDirectory = ".d"
+	dropInEnd       = ".toml"
+	maxDropIns      = 100
 )
 
-// Load reads the file at path, which must exist, over the defaults. Every
-// problem is reported at once in an *Error. UTF-8 with or without byte order
-// mark and both kinds of line ends are accepted.
-func Load(path string) (Config, error) {
-	data, err := read(path)
-	if err != nil {
-		return Config{}, &Error{Problems: []Problem{{File: path, Message: err.Error()}}}
-	}
-	return parse(path, data)
-}
+// Load reads the file at path, which must exist, over the defaults, and then
+// its drop-ins (see Files): a key of a later file replaces that of an earlier
+// one, and lists of tables ([[window]]) add up. Every problem of all files is
+// reported at once in an *Error. UTF-8 with or without byte order mark and
+// both kinds of line ends are accepted.
+func Load(path string) (Config, error) { return load(path, false) }
 
 // LoadOptional is Load for the default path: a file that does not exist is an
-// empty file.
-func LoadOptional(path string) (Config, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return Default(), nil
+// empty file. It may have drop-ins all the same.
+func LoadOptional(path string) (Config, error) { return load(path, true) }
+
+func load(path string, optional bool) (Config, error) {
+	names, err := Files(path)
+	if err != nil {
+		return Config{}, err
 	}
-	return Load(path)
+	var files []file
+	var problems []Problem
+	for _, name := range names {
+		data, err := read(name)
+		switch {
+		case err == nil:
+			files = append(files, file{path: name, data: data})
+		case optional && name == path && errors.Is(err, fs.ErrNotExist):
+		default:
+			problems = append(problems, Problem{File: name, Message: err.Error()})
+		}
+	}
+	return parse(files, problems)
+}
+
+// Files are the files that Load reads for path, in order: path itself, whether
+// or not it exists, and what ends in ".toml" and is not hidden in the directory
+// path + ".d", by name. That directory need not exist. An error is an *Error.
+func Files(path string) ([]string, error) {
+	directory := path + dropInDirectory
+	entries, err := os.ReadDir(directory)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Problems: []Problem{{File: directory, Message: plain(err).Error()}}}
+	}
+	files := []string{path}
+	for _, entry := range entries {
+		name := entry.Name()
+		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, dropInEnd) {
+			continue
+		}
+		// What is not a file is left to read, which refuses it: an admin who
+		// put it there wanted something.
+		files = append(files, filepath.Join(directory, name))
+	}
+	if len(files) > maxDropIns+1 {
+		return nil, &Error{Problems: []Problem{{File: directory, Message: fmt.Sprintf("has more than %d files", maxDropIns)}}}
+	}
+	return files, nil
 }
 
 // read returns the content of a regular file; its errors do not name the path.
@@ -75,71 +112,16 @@ func plain(err error) error {
 	return fmt.Errorf("cannot be read: %w", err)
 }
 
-// parse decodes data over the defaults and validates the result.
-func parse(path string, data []byte) (Config, error) {
-	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
-		return Config{}, &Error{Problems: []Problem{{File: path, Line: 1, Message: "is UTF-16, expected UTF-8"}}}
-	}
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-
-	if p := outOfBounds(data); p != nil {
-		p.File = path
-		return Config{}, &Error{Problems: []Problem{*p}}
-	}
-
-	doc, syntax := newDocument(data)
-	if syntax != nil {
-		syntax.File = path
-		return Config{}, &Error{Problems: []Problem{*syntax}}
-	}
-	cfg := Default()
-	problems := doc.decode(&cfg)
-
-	// A key that could not be decoded keeps its default; do not judge it twice.
-	broken := map[string]bool{}
-	for _, p := range problems {
-		broken[p.Key] = true
-	}
-	for _, p := range cfg.Validate() {
-		if broken[p.Key] {
-			continue
-		}
-		p.Line = doc.lineOf(p.Key)
-		if p.Line == 0 {
-			// Its default clashes with another key, which is in the file.
-			switch p.Key {
-			case "retry.max":
-				p.Line = doc.lineOf("retry.initial")
-			case "lock.policy":
-				p.Line = doc.lineOf("lock.name")
-			}
-		}
-		problems = append(problems, p)
-	}
-	if len(problems) == 0 {
-		return cfg, nil
-	}
-	for i := range problems {
-		problems[i].File = path
-	}
-	sort.SliceStable(problems, func(i, j int) bool { return problems[i].Line < problems[j].Line })
-	return Config{}, &Error{Problems: problems}
+// file is one file's content.
+type file struct {
+	path string
+	data []byte
 }
 
-// outOfBounds reports the first line with which data leaves the bounds.
-func outOfBounds(data []byte) *Problem {
-	braces, number := 0, 0
-	for line := range bytes.Lines(data) {
-		number++
-		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#")) {
-			continue
-		}
-		if len(line) > maxLine {
-			return &Problem{Line: number, Message: fmt.Sprintf("line of more than %d bytes", maxLine)}
-		}
-		if braces += bytes.Count(line, []byte("{")); braces > maxBraces {
-			return &Problem{Line: number, Message: fmt.Sprintf("more than %d inline tables", maxBraces)}
-		}
+// open parses the file.
+func (f file) open() (*document, *Problem) {
+	if bytes.HasPrefix(f.data, []byte{0xff, 0xfe}) || bytes.HasPrefix(f.data, []byte{0xfe, 0xff}) {
+		return nil, &Problem{Line: 1, Message: "is UTF-16, expected UTF-8"}
 	}
-	return nil
+	return newDocument(bytes.TrimPrefix(f.data, []byte("\xef\xbb\xbf")))
 }
