@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	appsv1client "k8s.io/client-go/kubernetes/typed/apps/v1"
@@ -15,7 +16,7 @@ import (
 )
 
 // chooser asks kubectl's drain package, pod by pod, which pods leave: all but mirror pods and the pods of
-// DaemonSets that exist. (Its waiting cannot be used: with a kubelet credential the GET of a pod
+// DaemonSets that exist, and of those that leave, which would lose something. (Its waiting cannot be used: with a kubelet credential the GET of a pod
 // that is gone answers 403. Nor can its EvictPod: it knows no UID precondition, its request is
 // retried by client-go up to ten times out of our sight whenever the server sends Retry-After, and
 // it takes for success the 201 with which the server says that two budgets select the pod.)
@@ -25,17 +26,26 @@ import (
 type chooser struct {
 	client   kubernetes.Interface
 	nodeName string
+	selector labels.Selector // DrainOptions.PodSelector
+	emptyDir PodPolicy
+	naked    PodPolicy
 	known    map[types.NamespacedName]*appsv1.DaemonSet
 }
 
 // verdict is what was chosen for one pod; with err nothing was.
 type verdict struct {
-	leaves bool
-	err    error
+	leaves  bool
+	stays   string // why it stays, for people
+	refused string // it would have to leave, but may not: what it would lose
+	err     error
 }
 
-func newChooser(client kubernetes.Interface, nodeName string) *chooser {
-	return &chooser{client: client, nodeName: nodeName, known: map[types.NamespacedName]*appsv1.DaemonSet{}}
+// newChooser returns a chooser for these options, which are checked.
+func newChooser(client kubernetes.Interface, nodeName string, selector labels.Selector, opts DrainOptions) *chooser {
+	return &chooser{
+		client: client, nodeName: nodeName, selector: selector, emptyDir: opts.EmptyDir, naked: opts.NakedPods,
+		known: map[types.NamespacedName]*appsv1.DaemonSet{},
+	}
 }
 
 // choose decides about every pod given. A DaemonSet that cannot be read leaves its pods undecided.
@@ -43,26 +53,70 @@ func (c *chooser) choose(ctx context.Context, pods []*corev1.Pod) map[types.UID]
 	out := make(map[types.UID]verdict, len(pods))
 	refused := map[types.NamespacedName]error{}
 	for _, pod := range pods {
-		view := &chooserView{Interface: c.client, chooser: c, pod: pod, refused: refused}
-		helper := drain.Helper{
-			Ctx:                 ctx,
-			Client:              view,
-			Force:               true, // pods without a controller and of DaemonSets that are gone leave too
-			IgnoreAllDaemonSets: true,
-			DeleteEmptyDirData:  true,
-			GracePeriodSeconds:  -1,
-		}
-		list, errs := helper.GetPodsForDeletion(c.nodeName)
-		switch {
-		case len(errs) == 0:
-			out[pod.UID] = verdict{leaves: len(list.Pods()) > 0}
-		case view.err != nil:
-			out[pod.UID] = verdict{err: view.err}
-		default:
-			out[pod.UID] = verdict{err: errors.Join(errs...)}
-		}
+		out[pod.UID] = c.decide(ctx, pod, refused)
 	}
 	return out
+}
+
+func (c *chooser) decide(ctx context.Context, pod *corev1.Pod, refused map[types.NamespacedName]error) verdict {
+	if !c.selector.Matches(labels.Set(pod.Labels)) {
+		return verdict{stays: "not selected"}
+	}
+	leaves, err := c.ask(ctx, pod, refused, func(*drain.Helper) {})
+	switch {
+	case err != nil:
+		return verdict{err: err}
+	case !leaves:
+		return verdict{stays: whyStays(pod)}
+	case pod.DeletionTimestamp != nil:
+		return verdict{leaves: true} // somebody has decided about it
+	}
+	// kubectl tells what it minds only in words, so each policy is asked about alone.
+	if c.emptyDir == Refuse {
+		if _, err := c.ask(ctx, pod, refused, func(h *drain.Helper) { h.DeleteEmptyDirData = false }); err != nil {
+			return verdict{refused: "it would lose the data of its emptyDir volumes"}
+		}
+	}
+	if c.naked == Refuse {
+		if _, err := c.ask(ctx, pod, refused, func(h *drain.Helper) { h.Force = false }); err != nil {
+			return verdict{refused: "nobody would make it anew"}
+		}
+	}
+	return verdict{leaves: true}
+}
+
+// ask asks kubectl about one pod. Unless stricter says otherwise nothing keeps a pod but that
+// it belongs to a DaemonSet or is a mirror pod.
+func (c *chooser) ask(ctx context.Context, pod *corev1.Pod, refused map[types.NamespacedName]error, stricter func(*drain.Helper)) (leaves bool, err error) {
+	view := &chooserView{Interface: c.client, chooser: c, pod: pod, refused: refused}
+	helper := drain.Helper{
+		Ctx:                 ctx,
+		Client:              view,
+		Force:               true, // pods without a controller and of DaemonSets that are gone leave too
+		IgnoreAllDaemonSets: true,
+		DeleteEmptyDirData:  true,
+		GracePeriodSeconds:  -1,
+	}
+	stricter(&helper)
+	list, errs := helper.GetPodsForDeletion(c.nodeName)
+	switch {
+	case len(errs) == 0:
+		return len(list.Pods()) > 0, nil
+	case view.err != nil:
+		return false, view.err
+	}
+	return false, errors.Join(errs...)
+}
+
+// whyStays says why kubectl lets a pod stay.
+func whyStays(pod *corev1.Pod) string {
+	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+		return "static pod"
+	}
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		return owner.Kind + " " + owner.Name
+	}
+	return "kubectl drain would leave it"
 }
 
 // daemonSet reads a DaemonSet at most once per drain, and at most once per round if that fails.

@@ -14,53 +14,53 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// DefaultDrainTimeout is what a DrainOptions without a Timeout gets: a drain always ends.
-const DefaultDrainTimeout = 30 * time.Minute
-
-// evictionsAtOnce bounds the evictions that are on their way at the same time.
+// evictionsAtOnce bounds the evictions and deletions that are on their way at the same time.
 const evictionsAtOnce = 16
 
-// DrainOptions says how to drain.
-type DrainOptions struct {
-	// Timeout ends the drain, drained or not. Zero and less: DefaultDrainTimeout.
-	Timeout time.Duration
-	// GracePeriod is the time that pods get to stop, instead of their own. Negative: each pod's own. Rounded
-	// up to whole seconds, at least one: 0 would remove the Pod while its containers still run.
-	GracePeriod time.Duration
-}
-
 // Drain moves the pods away that kubectl drain --ignore-daemonsets --delete-emptydir-data --force would,
-// by evictions that carry the pod's UID, and waits until they are gone. The Node should be cordoned.
+// by evictions that carry the pod's UID, and waits until they are gone; opts says which of them, and in which
+// order. The Node should be cordoned. Whether it still is, Drain does not look: Progress.Came
+// tells that pods come.
 //
 // One list and one watch of the Node's pods tell what is there; no pod is read by its name. Beside the
 // evictions and these two, each DaemonSet with pods here is read once. Nothing is evicted before it
-// is known of all pods whether they stay. A pod whose eviction a PodDisruptionBudget refuses is
-// asked again after 5 s, then 10, 20, 30, with jitter on top. An API server that does not
-// answer is waited for: nothing is lost, the drain goes on when it is back.
+// is known of all pods whether they stay, and whether they may be evicted. A pod whose eviction a
+// PodDisruptionBudget refuses is asked again after 5 s, then 10, 20, 30, with jitter on top. An API
+// server that does not answer is waited for: nothing is lost, the drain goes on when it is back.
 //
-// The drain ends drained, when its time is up, when ctx ends, or after a minute when the API server
-// refuses to say which pods stay. report, if not nil, is called from this goroutine with the state of
-// things each time a person would see a difference.
+// The drain ends drained, when its time is up, when ctx ends, at once if there are pods that may not be
+// evicted, or after a minute when the API server refuses to say which pods stay. With the policy Force it
+// does not end when its time is up: all pods that are left are deleted, which no budget prevents, and get their
+// grace period and a minute more to go. Then it ends drained, and Result names those that did not go.
+//
+// report, if not nil, is called from this goroutine with the state of things each time a person would
+// see a difference.
 func (n *Node) Drain(ctx context.Context, opts DrainOptions, report func(Progress)) Result {
+	begun := time.Now()
+	selector, err := opts.checked()
+	if err != nil {
+		return Result{Err: err}
+	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultDrainTimeout
 	}
 	if report == nil {
 		report = func(Progress) {}
 	}
-	begun := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, opts.Timeout, ErrDrainTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	d := &drainer{
 		node:     n,
-		plan:     newPlan(opts.GracePeriod, rand.Float64),
+		plan:     newPlan(opts, rand.Float64),
 		pods:     newMirror(n.listPods, n.watchPods),
-		chooser:  newChooser(n.client, n.name),
+		chooser:  newChooser(n.client, n.name, selector, opts),
+		end:      begun.Add(opts.Timeout),
+		force:    opts.OnTimeout == Force,
 		report:   report,
 		answers:  make(chan answer, evictionsAtOnce),
 		verdicts: make(chan map[types.UID]verdict, 1),
 	}
 	d.group.Go(func() { d.pods.run(ctx) })
-	err := d.run(ctx)
+	err = d.run(ctx)
 	cancel()
 	d.group.Wait()
 	return Result{
@@ -77,6 +77,8 @@ type drainer struct {
 	plan    *plan
 	pods    *mirror[*corev1.Pod]
 	chooser *chooser
+	end     time.Time // when the time is up
+	force   bool      // and what then
 	report  func(Progress)
 
 	group    sync.WaitGroup
@@ -96,8 +98,11 @@ func (d *drainer) run(ctx context.Context) error {
 	var shown Progress
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	over := time.NewTimer(time.Until(d.end))
+	defer over.Stop()
 	for {
 		now := time.Now()
+		d.plan.lapse(now)
 		d.start(ctx, now)
 		if p := d.plan.progress(now, false); !p.same(shown) {
 			d.report(p)
@@ -116,6 +121,10 @@ func (d *drainer) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-over.C:
+			if !d.force || !d.plan.force(time.Now()) {
+				return ErrDrainTimeout
+			}
 		case <-timer.C:
 		case <-d.pods.changed:
 			pods, synced, trouble := d.pods.snapshot()
@@ -140,7 +149,12 @@ func (d *drainer) start(ctx context.Context, now time.Time) {
 	}
 	for _, pod := range d.plan.due(now, evictionsAtOnce-d.sending) {
 		d.sending++
-		d.group.Go(func() { d.answers <- answer{pod.UID, d.node.evict(ctx, pod, d.plan.grace)} })
+		send := d.node.evict
+		if d.plan.byForce() {
+			send = d.node.remove
+		}
+		grace := d.plan.grace
+		d.group.Go(func() { d.answers <- answer{pod.UID, send(ctx, pod, grace)} })
 	}
 }
 
@@ -148,16 +162,15 @@ func (d *drainer) start(ctx context.Context, now time.Time) {
 // StatefulSet has made meanwhile. The typed client is not used because it would retry by itself, up to ten
 // times, when the server sends Retry-After.
 func (n *Node) evict(ctx context.Context, pod *corev1.Pod, grace int64) error {
+	return n.postEviction(ctx, pod, deleteOptions(pod, grace))
+}
+
+func (n *Node) postEviction(ctx context.Context, pod *corev1.Pod, opts *metav1.DeleteOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	eviction := &policyv1.Eviction{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
-		DeleteOptions: &metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{UID: &pod.UID},
-		},
-	}
-	if grace >= 0 {
-		eviction.DeleteOptions.GracePeriodSeconds = &grace
+		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
+		DeleteOptions: opts,
 	}
 	// Get, because it also looks into the body: a pod that two budgets select is answered 201 with a
 	// Status in it that says failure.
@@ -165,6 +178,24 @@ func (n *Node) evict(ctx context.Context, pod *corev1.Pod, grace int64) error {
 		Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
 		Body(eviction).MaxRetries(0).Do(ctx).Get()
 	return err
+}
+
+// remove deletes the pod, once, whatever budget selects it. The rest is as in evict.
+func (n *Node) remove(ctx context.Context, pod *corev1.Pod, grace int64) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return n.client.CoreV1().RESTClient().Delete().
+		Namespace(pod.Namespace).Resource("pods").Name(pod.Name).
+		Body(deleteOptions(pod, grace)).MaxRetries(0).Do(ctx).Error()
+}
+
+// deleteOptions are for this very pod. grace is in seconds; negative: the pod's own.
+func deleteOptions(pod *corev1.Pod, grace int64) *metav1.DeleteOptions {
+	opts := &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}}
+	if grace >= 0 {
+		opts.GracePeriodSeconds = &grace
+	}
+	return opts
 }
 
 func (n *Node) listPods(ctx context.Context, opts metav1.ListOptions) ([]*corev1.Pod, string, error) {

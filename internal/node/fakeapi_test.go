@@ -234,6 +234,8 @@ func (f *fakeAPI) serve(req *http.Request, body []byte, watching bool) *http.Res
 		return f.serveNode(req, body)
 	case strings.HasSuffix(req.URL.Path, "/eviction"):
 		return f.serveEviction(path[3], path[5], body)
+	case len(path) == 6 && path[4] == "pods" && req.Method == http.MethodDelete:
+		return f.serveDelete(path[3], path[5], body)
 	case len(path) == 7 && path[5] == "daemonsets":
 		if !f.sets[path[4]+"/"+path[6]] {
 			return refuse(apierrors.NewNotFound(schema.GroupResource{Group: "apps", Resource: "daemonsets"}, path[6]))
@@ -314,8 +316,32 @@ func (f *fakeAPI) serveEviction(namespace, name string, body []byte) *http.Respo
 	if *uid != pod.UID {
 		return refuse(apierrors.NewConflict(schema.GroupResource{Resource: "Pod"}, name, fmt.Errorf("the UID in the precondition does not match")))
 	}
+	if len(eviction.DeleteOptions.DryRun) == 0 {
+		f.terminate(pod, eviction.DeleteOptions)
+	}
+	return reply(http.StatusCreated, &metav1.Status{Status: metav1.StatusSuccess})
+}
+
+func (f *fakeAPI) serveDelete(namespace, name string, body []byte) *http.Response {
+	pod := f.pods[namespace+"/"+name]
+	var opts metav1.DeleteOptions
+	if err := json.Unmarshal(body, &opts); err != nil || opts.Preconditions == nil || opts.Preconditions.UID == nil {
+		return refuse(apierrors.NewBadRequest("a deletion of any pod of this name"))
+	}
+	switch {
+	case pod == nil:
+		return refuse(apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name))
+	case pod.UID != *opts.Preconditions.UID:
+		return refuse(apierrors.NewConflict(schema.GroupResource{Resource: "Pod"}, name, fmt.Errorf("the UID in the precondition does not match")))
+	}
+	f.terminate(pod, &opts)
+	return reply(http.StatusOK, f.pods[namespace+"/"+name])
+}
+
+func (f *fakeAPI) terminate(pod *corev1.Pod, opts *metav1.DeleteOptions) {
+	id := pod.Namespace + "/" + pod.Name
 	grace := int64(30)
-	if s := eviction.DeleteOptions.GracePeriodSeconds; s != nil {
+	if s := opts.GracePeriodSeconds; s != nil {
 		grace = *s
 	}
 	f.version++
@@ -326,9 +352,8 @@ func (f *fakeAPI) serveEviction(namespace, name string, body []byte) *http.Respo
 	f.pods[id] = pod
 	f.tell("pods", "MODIFIED", pod)
 	if stop := f.stop(pod); stop >= 0 {
-		time.AfterFunc(stop, func() { f.removePod(namespace, name, pod.UID) })
+		time.AfterFunc(stop, func() { f.removePod(pod.Namespace, pod.Name, pod.UID) })
 	}
-	return reply(http.StatusCreated, &metav1.Status{Status: metav1.StatusSuccess})
 }
 
 func (f *fakeAPI) serveWatch(req *http.Request, kind string) *http.Response {

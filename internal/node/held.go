@@ -1,29 +1,59 @@
 package node
 
 import (
+	"slices"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // progress describes the drain. Only pods that are in the way are held; at the end (all) these are all that are left.
 func (p *plan) progress(now time.Time, all bool) Progress {
-	out := Progress{Gone: p.gone, Total: p.gone, Evicted: p.evicted, Trouble: p.trouble}
+	out := Progress{
+		Gone: p.gone, Total: p.gone, Evicted: p.evicted, Trouble: p.trouble,
+		Came: p.came, Forced: slices.Sorted(slices.Values(p.deleted)),
+	}
+	turn := p.turn(now)
 	for _, known := range p.inOrder() {
+		name := known.pod.Namespace + "/" + known.pod.Name
 		switch known.fate {
 		case fateReturns:
-			out.Returning = append(out.Returning, known.pod.Namespace+"/"+known.pod.Name)
+			out.Returning = append(out.Returning, name)
 			continue
 		case fateStays:
+			continue
+		case fateSkipped:
+			out.Total++
+			out.Skipped = append(out.Skipped, name)
+			continue
+		case fateLeft:
+			out.Total++
+			held, _ := p.held(known, now)
+			out.Left = append(out.Left, held)
+			continue
+		case fateRefused:
+			out.Total++
+			out.Held = append(out.Held, refusedPod(known.pod, known.refusal))
 			continue
 		case fateLeaves:
 			out.Total++
 		case fateOpen:
 		}
-		if held, inTheWay := p.held(known, now); inTheWay || all {
+		held, inTheWay := p.held(known, now)
+		if held.Why == WhyPending && held.Detail == "" && p.order.tierOf(known.pod) > turn {
+			held.Detail = "pods of lower priority go first"
+		}
+		if inTheWay || all {
 			out.Held = append(out.Held, held)
 		}
 	}
 	return out
+}
+
+// refusedPod is a pod that the options do not let us evict.
+func refusedPod(pod *corev1.Pod, why string) HeldPod {
+	return HeldPod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Why: WhyPolicy, Detail: why}
 }
 
 func (p *plan) held(known *podPlan, now time.Time) (held HeldPod, inTheWay bool) {
@@ -45,7 +75,7 @@ func (p *plan) held(known *podPlan, now time.Time) (held HeldPod, inTheWay bool)
 			held.Detail += " is not over"
 		}
 		if len(known.pod.Finalizers) > 0 {
-			held.Detail += ", finalizers " + strings.Join(known.pod.Finalizers, ", ")
+			held.Detail = oneLine(held.Detail + ", finalizers " + strings.Join(known.pod.Finalizers, ", "))
 		}
 		// While the watch is broken it may be long gone.
 		return held, over && p.trouble == ""
@@ -55,24 +85,33 @@ func (p *plan) held(known *podPlan, now time.Time) (held HeldPod, inTheWay bool)
 		held.Why, held.Detail = WhyUndecided, known.last.detail
 		return held, true
 	}
-	held.Detail, inTheWay = known.last.detail, true
-	switch known.last.kind {
+	held.Why, held.Budget, held.Detail = known.last.why()
+	switch inTheWay = true; known.last.kind {
 	case answerAccepted:
 		held.Detail, inTheWay = "the eviction was accepted, but it does not terminate", known.failures > 1
 	case answerGone:
 		inTheWay = known.failures > 1
-	case answerBudget:
-		held.Why, held.Budget = WhyBudget, known.last.budget
-	case answerTerminating:
-		held.Why, held.Detail = WhyNamespace, ""
-	case answerThrottled:
-		held.Why = WhyThrottled
-	case answerRefused:
-		held.Why = WhyRefused
-	case answerUnreachable:
-		held.Why = WhyUnreachable
+	default:
 	}
 	return held, inTheWay
+}
+
+// why says what an answer that was no success means for people.
+func (o outcome) why() (why Why, budget, detail string) {
+	switch o.kind {
+	case answerBudget:
+		return WhyBudget, o.budget, o.detail
+	case answerTerminating:
+		return WhyNamespace, "", ""
+	case answerThrottled:
+		return WhyThrottled, "", o.detail
+	case answerRefused:
+		return WhyRefused, "", o.detail
+	case answerUnreachable:
+		return WhyUnreachable, "", o.detail
+	default:
+		return WhyPending, "", o.detail
+	}
 }
 
 // period is the grace period that runs for a pod that terminates.

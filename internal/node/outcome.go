@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -36,7 +38,7 @@ type outcome struct {
 	retryAfter time.Duration // what the server asked for, 0: nothing
 }
 
-// classify reads the answer to an eviction. The codes are those of the eviction subresource (KEP-85 and
+// classify reads the answer to an eviction, or to a deletion. The codes are those of the eviction subresource (KEP-85 and
 // pkg/registry/core/pod/storage/eviction.go of Kubernetes 1.37):
 //
 //	201               accepted
@@ -143,8 +145,14 @@ func retryDelay(out outcome, failures int, random float64) time.Duration {
 	return wait + time.Duration(random*float64(wait)/4)
 }
 
-// oneLine makes a message fit for a log line: white space collapsed, cut at 200 characters.
+// oneLine makes a message fit for a log line: printable, white space collapsed, cut at 200 characters.
 func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
 	s = strings.Join(strings.Fields(s), " ")
 	if r := []rune(s); len(r) > 200 {
 		s = strings.TrimSpace(string(r[:199])) + "…"

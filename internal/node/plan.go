@@ -1,16 +1,13 @@
 package node
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 )
 
 // plan is the whole memory and every rule of one drain. It sends nothing and reads no clock: what is
@@ -20,6 +17,8 @@ import (
 // evictions only tell when to ask again.
 type plan struct {
 	grace  int64          // seconds for the pods to stop; negative: each pod's own
+	skip   time.Duration  // see DrainOptions.SkipWaitForDelete
+	order  Order          // see turn
 	random func() float64 // from [0, 1)
 
 	start      time.Time // first complete list; zero before it
@@ -27,8 +26,10 @@ type plan struct {
 	pods       map[types.UID]*podPlan
 	arrivals   map[string]int // highest generation evicted, by who makes the pods; see observe
 	trouble    string
+	forced     time.Time // when the end by force began; zero before it
 
-	evicted, gone int
+	evicted, gone, came int
+	deleted             []string // namespace/name of pods that the end by force deleted
 }
 
 // podPlan is what is known about one pod of the Node.
@@ -39,14 +40,17 @@ type podPlan struct {
 	next     time.Time
 	attempts int
 	accepted bool // an eviction was accepted, or must have been
+	deleted  bool // it was not evicted last, but deleted
 
 	last        outcome   // answer to the latest attempt; valid if failures > 0
 	answeredAt  time.Time // when it came
 	failures    int       // answers of the kind of last, in a row
 	since       time.Time // first of them
 	terminating time.Time // seen with a deletionTimestamp
+	refusal     string    // fateRefused: what it would lose
 
-	generation int // 0: was here at the first list; see observe
+	foundTerminating bool // it was being deleted when it was seen first
+	generation       int  // 0: was here at the first list; see observe
 }
 
 type fate int
@@ -56,6 +60,9 @@ const (
 	fateLeaves              // has to go
 	fateStays               // DaemonSet, mirror, or tolerates the cordon and came after it
 	fateReturns             // stays, because its controller puts it here again and again
+	fateRefused             // may not be evicted; see DrainOptions.EmptyDir
+	fateSkipped             // has to go, but is not waited for any longer; see DrainOptions.SkipWaitForDelete
+	fateLeft                // had to go, but did not when the drain ended by force
 )
 
 const (
@@ -71,13 +78,19 @@ const (
 	maxGeneration = 3
 )
 
-func newPlan(grace time.Duration, random func() float64) *plan {
-	seconds := int64(-1)
-	if grace >= 0 {
-		// 0 would remove the Pod object at once, while its containers still run.
-		seconds = max(1, int64(math.Ceil(grace.Seconds())))
+func newPlan(opts DrainOptions, random func() float64) *plan {
+	return &plan{
+		grace: opts.graceSeconds(), skip: opts.SkipWaitForDelete, order: opts.Order, random: random,
+		pods: map[types.UID]*podPlan{}, arrivals: map[string]int{},
 	}
-	return &plan{grace: seconds, random: random, pods: map[types.UID]*podPlan{}, arrivals: map[string]int{}}
+}
+
+func (o DrainOptions) graceSeconds() int64 {
+	if o.GracePeriod < 0 {
+		return -1
+	}
+	// 0 would remove the Pod object at once, while its containers still run.
+	return max(1, int64(math.Ceil(o.GracePeriod.Seconds())))
 }
 
 // observe takes in what the mirror shows. Pods that were not there in the first list are handled too:
@@ -102,7 +115,7 @@ func (p *plan) observe(pods []*corev1.Pod, synced bool, trouble error, now time.
 		here[pod.UID] = true
 		known := p.pods[pod.UID]
 		if known == nil {
-			known = &podPlan{next: now}
+			known = &podPlan{next: now, foundTerminating: pod.DeletionTimestamp != nil}
 			if !first {
 				p.arrived(known, pod, now)
 			}
@@ -120,35 +133,28 @@ func (p *plan) observe(pods []*corev1.Pod, synced bool, trouble error, now time.
 		if here[uid] {
 			continue
 		}
-		if known.fate == fateLeaves {
+		switch known.fate {
+		case fateLeaves, fateSkipped, fateLeft:
 			if known.unanswered() {
 				p.accept(known)
 			}
 			p.gone++
+		default:
 		}
 		delete(p.pods, uid)
 	}
 	p.checkDecided()
 }
 
-func (p *plan) arrived(known *podPlan, pod *corev1.Pod, now time.Time) {
-	if toleratesCordon(pod) {
-		known.fate = fateStays
-		return
-	}
-	known.generation = p.arrivals[makerOf(pod)] + 1
-	switch {
-	case known.generation > maxGeneration:
-		known.fate = fateReturns
-	case known.generation > 1:
-		known.next = now.Add(evictDelay << (known.generation - 2))
-	}
-}
-
 // accept notes that an eviction took effect.
 func (p *plan) accept(known *podPlan) {
-	if !known.accepted {
-		known.accepted = true
+	if known.accepted {
+		return
+	}
+	known.accepted = true
+	if known.deleted {
+		p.deleted = append(p.deleted, known.pod.Namespace+"/"+known.pod.Name)
+	} else {
 		p.evicted++
 	}
 }
@@ -192,8 +198,11 @@ func (p *plan) decide(verdicts map[types.UID]verdict, now time.Time) {
 		}
 		known.busy = false
 		switch {
+		case known.fate != fateOpen: // left meanwhile
 		case v.err != nil:
 			p.note(known, classify(v.err), now)
+		case v.refused != "":
+			known.fate, known.refusal, known.failures = fateRefused, v.refused, 0
 		case v.leaves:
 			known.fate, known.failures = fateLeaves, 0
 			known.next = now
@@ -216,12 +225,13 @@ func (p *plan) checkDecided() {
 	p.allDecided = true
 }
 
-// due returns at most limit pods to evict now; their evictions are under way then.
+// due returns at most limit pods to evict now, or in an end by force to delete; that is under way then.
 func (p *plan) due(now time.Time, limit int) []*corev1.Pod {
 	var out []*corev1.Pod
-	if !p.allDecided {
+	if !p.allDecided || p.refuses() {
 		return nil
 	}
+	turn := p.turn(now)
 	for _, known := range p.inOrder() {
 		if len(out) >= limit {
 			break
@@ -229,7 +239,11 @@ func (p *plan) due(now time.Time, limit int) []*corev1.Pod {
 		if !p.wantsEviction(known) || known.next.After(now) {
 			continue
 		}
+		if !p.byForce() && p.order.tierOf(known.pod) > turn {
+			continue
+		}
 		known.busy = true
+		known.deleted = p.byForce()
 		known.attempts++
 		if known.generation > 0 {
 			maker := makerOf(known.pod)
@@ -252,7 +266,7 @@ func (p *plan) wantsEviction(known *podPlan) bool {
 	return p.grace >= 0 && !known.accepted && period != nil && *period > p.grace
 }
 
-// answered takes in the answer to an eviction.
+// answered takes in the answer to an eviction, or to a deletion.
 func (p *plan) answered(uid types.UID, err error, now time.Time) {
 	known := p.pods[uid]
 	if known == nil {
@@ -267,6 +281,9 @@ func (p *plan) answered(uid types.UID, err error, now time.Time) {
 		}
 	}
 	p.note(known, out, now)
+	if p.byForce() && !known.deleted {
+		known.next = now // it was under way when the end by force began
+	}
 }
 
 // hasten brings back to the shortest wait the pods that the same budget holds: it has begun to move.
@@ -296,36 +313,6 @@ func (p *plan) note(known *podPlan, out outcome, now time.Time) {
 	known.next = now.Add(retryDelay(out, known.failures, p.random()))
 }
 
-// drained reports whether every pod that has to leave is gone.
-func (p *plan) drained(now time.Time) bool {
-	if !p.allDecided || now.Before(p.start.Add(settle)) {
-		return false
-	}
-	for _, known := range p.pods {
-		if known.fate == fateOpen || known.fate == fateLeaves {
-			return false
-		}
-	}
-	return true
-}
-
-// hopeless returns an error when the drain cannot begin, for a cause that does not pass by itself.
-func (p *plan) hopeless(now time.Time) error {
-	if p.allDecided {
-		return nil
-	}
-	for _, known := range p.inOrder() {
-		if known.refusedOpen() && !now.Before(known.since.Add(decideGiveUp)) {
-			return fmt.Errorf("%w: %s", ErrUndecided, known.last.detail)
-		}
-	}
-	return nil
-}
-
-func (k *podPlan) refusedOpen() bool {
-	return k.fate == fateOpen && k.failures > 0 && k.last.kind == answerRefused
-}
-
 // wake returns when to look at the plan again if nothing happens before; zero: never.
 func (p *plan) wake(now time.Time) time.Time {
 	var wake time.Time
@@ -344,9 +331,14 @@ func (p *plan) wake(now time.Time) time.Time {
 		if known.refusedOpen() && !p.allDecided {
 			at(known.since.Add(decideGiveUp))
 		}
-		if known.fate == fateLeaves && !known.terminating.IsZero() {
+		if known.fate != fateLeaves {
+			continue
+		}
+		if !known.terminating.IsZero() {
 			at(known.overdue())
 		}
+		at(p.skipAt(known))
+		at(p.leftAt(known))
 	}
 	return wake
 }
@@ -363,22 +355,4 @@ func (p *plan) inOrder() []*podPlan {
 		return strings.Compare(string(a.pod.UID), string(b.pod.UID))
 	})
 	return out
-}
-
-// makerOf identifies what makes pods like this one: its controller, else its own name.
-func makerOf(pod *corev1.Pod) string {
-	if owner := metav1.GetControllerOf(pod); owner != nil {
-		return string(owner.UID)
-	}
-	return pod.Namespace + "/" + pod.Name
-}
-
-func toleratesCordon(pod *corev1.Pod) bool {
-	cordon := corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
-	for i := range pod.Spec.Tolerations {
-		if pod.Spec.Tolerations[i].ToleratesTaint(klog.Background(), &cordon, false) {
-			return true
-		}
-	}
-	return false
 }

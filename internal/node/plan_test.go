@@ -12,7 +12,7 @@ import (
 
 // planWith is a plan that has seen these pods, all of which leave, with jitter off.
 func planWith(now time.Time, pods ...*corev1.Pod) *plan {
-	p := newPlan(-1, func() float64 { return 0 })
+	p := newPlan(DrainOptions{GracePeriod: -1}, func() float64 { return 0 })
 	verdicts := map[types.UID]verdict{}
 	for _, pod := range pods {
 		pod.UID = types.UID(pod.Name)

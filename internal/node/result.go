@@ -17,6 +17,11 @@ var ErrDrainTimeout = errors.New("time is up")
 // packaging/kubernetes is missing.
 var ErrUndecided = errors.New("cannot tell which pods stay")
 
+// ErrRefused is what errors.Is finds in Result.Err when there are pods that DrainOptions.EmptyDir or NakedPods
+// does not let go. They are named in the error. Nothing was evicted, unless such a pod came in
+// the midst of the drain.
+var ErrRefused = errors.New("pods that may not be evicted")
+
 // Why says what keeps a pod on the Node.
 type Why string
 
@@ -28,6 +33,7 @@ const (
 	WhyRefused     Why = "refused"     // the API server said no
 	WhyUnreachable Why = "unreachable" // the API server does not answer
 	WhyUndecided   Why = "undecided"   // it could not be found out whether the pod stays (DaemonSet)
+	WhyPolicy      Why = "policy"      // by DrainOptions.EmptyDir or NakedPods it may not be evicted
 	WhyPending     Why = "pending"     // not evicted yet, or evicted and not seen to terminate yet
 )
 
@@ -64,6 +70,8 @@ func (h HeldPod) String() string {
 		what = "not evicted: the API server does not answer"
 	case WhyUndecided:
 		what = "not evicted: cannot tell whether it stays"
+	case WhyPolicy:
+		what = "may not be evicted"
 	case WhyPending:
 	}
 	if h.Detail != "" {
@@ -79,6 +87,10 @@ type Progress struct {
 	Gone      int       // pods that left, in whatever way
 	Held      []HeldPod // by namespace and name
 	Returning []string  // namespace/name of pods whose controller puts them here in spite of the cordon; they stay
+	Skipped   []string  // namespace/name of pods that are not waited for: see DrainOptions.SkipWaitForDelete
+	Forced    []string  // namespace/name of pods that were deleted when the time was up, gone or not
+	Left      []HeldPod // pods that a drain by force did not get rid of
+	Came      int       // pods that came in the midst of the drain: somebody may have lifted the cordon
 	Trouble   string    // why the view of the pods is not up to date, empty if it is
 }
 
@@ -95,6 +107,18 @@ func (p Progress) tail() string {
 	if len(p.Held) > 0 {
 		s += "; " + HeldSummary(p.Held)
 	}
+	if len(p.Forced) > 0 {
+		s += "; deleted when the time was up: " + firstThree(p.Forced, "pod")
+	}
+	if len(p.Left) > 0 {
+		s += "; left behind: " + HeldSummary(p.Left)
+	}
+	if len(p.Skipped) > 0 {
+		s += "; not waited for, being deleted for too long: " + firstThree(p.Skipped, "pod")
+	}
+	if p.Came > 0 {
+		s += "; " + count(p.Came, "pod") + " came meanwhile, is the node still cordoned?"
+	}
 	if len(p.Returning) > 0 {
 		s += "; left in place, for they are put here again and again: " + firstThree(p.Returning, "pod")
 	}
@@ -108,15 +132,18 @@ func (p Progress) same(q Progress) bool {
 		return a == b
 	}
 	return p.Total == q.Total && p.Evicted == q.Evicted && p.Gone == q.Gone && p.Trouble == q.Trouble &&
-		slices.EqualFunc(p.Held, q.Held, equal) && slices.Equal(p.Returning, q.Returning)
+		slices.EqualFunc(p.Held, q.Held, equal) && slices.Equal(p.Returning, q.Returning) &&
+		slices.Equal(p.Skipped, q.Skipped) && slices.Equal(p.Forced, q.Forced) &&
+		slices.EqualFunc(p.Left, q.Left, equal) && p.Came == q.Came
 }
 
 // Result is how a drain ended.
 type Result struct {
 	// Progress at the end. If not Drained, Held has every pod that still has to leave.
 	Progress
+	// Drained: nobody is waited for any more. Pods that are here all the same are in Left, Skipped and Returning.
 	Drained bool
-	Err     error // why it ended before it was drained: ErrDrainTimeout, ErrUndecided or the cause of the context's end
+	Err     error // why it ended before: ErrDrainTimeout, ErrUndecided, ErrRefused or the cause of the context's end
 	Took    time.Duration
 }
 
@@ -127,7 +154,17 @@ func (r Result) String() string {
 		took = took.Round(time.Second)
 	}
 	if r.Drained {
-		return fmt.Sprintf("drained: %s gone in %s", count(r.Gone, "pod"), took) + r.tail()
+		how, gone := "drained", count(r.Gone, "pod")
+		if len(r.Forced)+len(r.Left) > 0 {
+			how = "drained by force"
+		}
+		if r.Gone < r.Total {
+			gone = fmt.Sprintf("%d of %s", r.Gone, count(r.Total, "pod"))
+		}
+		return fmt.Sprintf("%s: %s gone in %s", how, gone, took) + r.tail()
+	}
+	if errors.Is(r.Err, ErrRefused) {
+		return fmt.Sprintf("not drained: %v", r.Err) // which names the pods
 	}
 	s := fmt.Sprintf("not drained after %s: %v", took, r.Err)
 	if r.Total > 0 {
