@@ -16,17 +16,17 @@ import (
 // packagesSuffix is what update-notifier and unattended-upgrades append to the name of the sentinel.
 const packagesSuffix = ".pkgs"
 
-// Bounds on what is taken from a .pkgs file: it ends up in a lock entry, a log line and a status answer.
+// Bounds on what is taken from a .pkgs or .failed file: it ends up in a lock entry, a log line and a status answer.
 const (
-	maxPackagesBytes = 64 << 10
-	maxReasons       = 64
-	maxReasonBytes   = 200
+	maxFileBytes   = 64 << 10
+	maxReasons     = 64
+	maxReasonBytes = 200
 )
 
 // packageLines reads the .pkgs file. A missing file gives no lines; a file that cannot be read gives one line that
 // says so, because it takes nothing away from the fact that a reboot is wanted.
 func packageLines(path string) []string {
-	data, err := readPackages(path)
+	data, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -36,7 +36,8 @@ func packageLines(path string) []string {
 	return strings.Split(string(data), "\n")
 }
 
-func readPackages(path string) ([]byte, error) {
+// readBounded reads the beginning of a regular file.
+func readBounded(path string) ([]byte, error) {
 	// O_NONBLOCK: opening a FIFO that somebody put there must not hang the daemon.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -50,7 +51,7 @@ func readPackages(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: not a regular file", path)
 	}
-	return io.ReadAll(io.LimitReader(file, maxPackagesBytes))
+	return io.ReadAll(io.LimitReader(file, maxFileBytes))
 }
 
 // reasons cleans lines, removes duplicates, sorts and bounds them. When there are too many, the last entry tells

@@ -1,8 +1,9 @@
 // Package sentinel answers one question: does the operating system want a reboot, since when and why?
 //
 // The answer is in files. Debian and Ubuntu create /run/reboot-required and list the packages that asked for it
-// in /run/reboot-required.pkgs; other systems use other names with the same meaning. [Read] looks once; a
-// [Watcher] follows the files with inotify and never polls.
+// in /run/reboot-required.pkgs; other systems use other names with the same meaning, and kured's own units (package
+// source) write them where nobody else does. [Read] looks once; a [Watcher] follows the files with inotify and never
+// polls.
 //
 // The package knows three answers, not two: a file that cannot be looked at is an error to be seen, never a "no".
 package sentinel
@@ -31,7 +32,7 @@ type State struct {
 	// Reasons are the lines of the .pkgs files beside the sentinels: trimmed, without control characters, without
 	// duplicates, sorted, bounded in number and length.
 	Reasons []string
-	// Err tells which sentinels could not be read, and why.
+	// Err tells which sentinels could not be read, and which checks that should make them could not run, and why.
 	Err error
 }
 
@@ -49,12 +50,15 @@ func errorText(err error) string {
 }
 
 // Read looks at the sentinel files once. A file or a directory on the way to it that does not exist is a "no";
-// whatever else keeps the file from being looked at is in State.Err.
+// whatever else keeps the file from being looked at is in State.Err, and so is what a PATH.failed beside it says.
 func Read(paths []string) State {
 	var state State
 	var lines []string
 	var errs []error
 	for _, path := range paths {
+		if err := checkFailed(path); err != nil {
+			errs = append(errs, err)
+		}
 		since, exists, err := look(path)
 		if err != nil {
 			errs = append(errs, err)

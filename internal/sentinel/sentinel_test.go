@@ -129,6 +129,47 @@ func TestRead(t *testing.T) {
 			},
 			want: State{Wanted: true, Path: "required", Since: old, Reasons: []string{"(reasons unreadable: DIR/required.pkgs: not a regular file)"}},
 		},
+		{
+			name: "a check could not run",
+			setUp: func(t *testing.T, dir string) {
+				write(t, dir+"/required.failed", "\n needs-restarting:\x1b exit code 3\nmore\n")
+			},
+			err: "the check of sentinel DIR/required could not run: needs-restarting: exit code 3",
+		},
+		{
+			name: "a check could not run, and another sentinel stands",
+			setUp: func(t *testing.T, dir string) {
+				write(t, dir+"/required.failed", "")
+				write(t, dir+"/needed", "")
+				_ = os.Chtimes(dir+"/needed", old, old)
+			},
+			want: State{Wanted: true, Path: "needed", Since: old},
+			err:  "the check of sentinel DIR/required could not run: (it does not say why)",
+		},
+		{
+			name: "a check could not run, and had found before that a reboot is wanted",
+			setUp: func(t *testing.T, dir string) {
+				write(t, dir+"/required.failed", "out of memory")
+				write(t, dir+"/required", "")
+				_ = os.Chtimes(dir+"/required", old, old)
+			},
+			want: State{Wanted: true, Path: "required", Since: old},
+			err:  "out of memory",
+		},
+		{
+			name:  "why a check could not run is unreadable",
+			setUp: func(t *testing.T, dir string) { _ = os.Symlink("nowhere", dir+"/required.failed") },
+			err:   "could not run: (why is unreadable: open DIR/required.failed: no such file or directory)",
+		},
+		{
+			name: "why a check could not run is a pipe that nobody writes to",
+			setUp: func(t *testing.T, dir string) {
+				if err := syscall.Mkfifo(dir+"/required.failed", 0o644); err != nil {
+					t.Fatal(err)
+				}
+			},
+			err: "not a regular file",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "r")
@@ -137,6 +178,7 @@ func TestRead(t *testing.T) {
 			}
 			test.setUp(t, dir)
 			got := Read([]string{dir + "/required", dir + "/needed"})
+			test.err = strings.ReplaceAll(test.err, "DIR", dir)
 			if text := errorText(got.Err); (test.err == "") != (text == "") || !strings.Contains(text, test.err) {
 				t.Errorf("error %q, want one with %q", text, test.err)
 			}
@@ -269,6 +311,16 @@ func FuzzReasons(f *testing.F) {
 			if again := reasons(got); !slices.Equal(again, got) {
 				t.Errorf("cleaning twice changes %q to %q", got, again)
 			}
+		}
+	})
+}
+
+func FuzzFirstLine(f *testing.F) {
+	f.Add("\n\x1b[2J\n needs-restarting: exit code 3\nmore")
+	f.Add(strings.Repeat("ü", 400) + "\xff")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got := firstLine(text); got == "" || len(got) > maxReasonBytes || cleanReason(got) != got {
+			t.Errorf("%q became %q: empty, too long or unclean", text, got)
 		}
 	})
 }

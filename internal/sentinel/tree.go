@@ -59,7 +59,7 @@ func (t *tree) sync() (denied, err error) {
 		dirs := map[string]struct{}{}
 		names := map[string]struct{}{}
 		for _, path := range t.paths {
-			for _, file := range []string{path, path + packagesSuffix} {
+			for _, file := range []string{path, path + packagesSuffix, path + failedSuffix} {
 				walk(file, func(dir, name string) {
 					dirs[dir], names[name] = struct{}{}, struct{}{}
 				})

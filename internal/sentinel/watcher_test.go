@@ -135,6 +135,11 @@ func TestWatcherFollows(t *testing.T) {
 			{"truncated", func(t *testing.T, dir string) { must(t, os.Truncate(dir+"/a/b/c/required.pkgs", 0)) },
 				func(s State) bool { return len(s.Reasons) == 0 && s.Wanted }},
 		}},
+		{"a check fails, and runs again", mkdirs, []step{
+			{"fails", func(t *testing.T, dir string) { write(t, dir+"/a/b/c/required.failed", "broken") }, unknown},
+			{"finds out", func(t *testing.T, dir string) { write(t, dir+"/a/b/c/required", "") }, func(s State) bool { return s.Wanted }},
+			{"recovers", func(t *testing.T, dir string) { must(t, os.Remove(dir+"/a/b/c/required.failed")) }, wanted},
+		}},
 		{"link to the directory, turned to another one", func(t *testing.T, dir string) {
 			must(t, os.MkdirAll(dir+"/run1/c", 0o755))
 			must(t, os.MkdirAll(dir+"/run2/c", 0o755))
@@ -189,7 +194,7 @@ func TestWatcherSurvivesStorm(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	w := run(t, dir+"/a/b/required", dir+"/link/b/needed")
-	names := []string{"/a", "/a/b", "/x", "/x/b", "/link", "/a/b/required", "/x/b/needed", "/a/b/required.pkgs"}
+	names := []string{"/a", "/a/b", "/x", "/x/b", "/link", "/a/b/required", "/x/b/needed", "/a/b/required.pkgs", "/a/b/required.failed"}
 	for round := range 30 {
 		for range 20 {
 			name := dir + names[random.IntN(len(names))]
