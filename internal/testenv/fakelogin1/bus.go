@@ -115,6 +115,9 @@ func (b *Bus) startDaemon(config string) (string, error) {
 // Address is the D-Bus address for clients.
 func (b *Bus) Address() string { return "unix:path=" + filepath.Join(b.dir, "clients") }
 
+// Direct is the D-Bus address for services: CutClients leaves their connections alone.
+func (b *Bus) Direct() string { return b.direct }
+
 // Kill ends dbus-daemon at once and waits until it is gone. New connections are refused from then on.
 func (b *Bus) Kill() {
 	b.closeRelay()
