@@ -25,19 +25,19 @@ const (
 	writeDelay    = 100 * time.Millisecond
 )
 
-// Cordon makes the Node unschedulable and marks the cordon as kured's, both in one write.
+// Cordon makes the Node unschedulable, marks the cordon as kured's and puts the Dress's Before on, all in one write.
 //
 // marked tells whose cordon is in force afterwards: true, kured's; false without an error, somebody
-// else's: the Node was unschedulable already and carried no mark, so nothing was written and Uncordon
-// will leave it alone. A mark of an earlier boot is renewed. If a person uncordoned the Node while
-// the mark stood, it is cordoned again.
+// else's: the Node was unschedulable already and carried no mark, so its cordon was left alone and Uncordon
+// will leave it alone; the Dress is put on all the same. A mark of an earlier boot is renewed. If a person uncordoned the
+// Node while the mark stood, it is cordoned again.
 //
 // A conflicting write or a lost reply is followed by a new read; after a few tries the last error is
 // returned, and then the Node may or may not be cordoned. Calling again is always safe.
 func (n *Node) Cordon(ctx context.Context) (marked bool, err error) {
 	_, err = n.change(ctx, "cordon", func(obj *corev1.Node) []byte {
 		var patch []byte
-		patch, marked = cordonPatch(obj, n.bootID)
+		patch, marked = cordonPatch(obj, n.dress, n.bootID, time.Now())
 		return patch
 	})
 	if err != nil {
@@ -46,16 +46,20 @@ func (n *Node) Cordon(ctx context.Context) (marked bool, err error) {
 	return marked, nil
 }
 
-// Uncordon lifts kured's cordon with the given mark and removes the mark, both in one write. Without the
+// Uncordon lifts kured's cordon with the given mark, removes the mark and takes the Dress off, all in one write. Without the
 // mark, or with that of another boot, it leaves the cordon alone: another process of this node may have
 // cordoned since the caller looked. With the mark on a Node that somebody made schedulable, only the mark goes. An
 // admin's note (ReleasedAnnotation) goes with it, also where there is no mark. changed says whether a
 // mark was removed. Errors and retries are those of Cordon.
+//
+// mark is State.Mark or, where that is empty, State.Dressed: then the cordon is a person's, and what came with it goes. If it
+// is of another boot the node has rebooted and the Dress's After is put on; if it is of this one, the try
+// came to nothing and everything becomes what it was.
 func (n *Node) Uncordon(ctx context.Context, mark string) (changed bool, err error) {
 	marked := false
 	wrote, err := n.change(ctx, "uncordon", func(obj *corev1.Node) []byte {
 		marked = marked || mark != "" && markOf(obj) == mark
-		return uncordonPatch(obj, mark)
+		return uncordonPatch(obj, n.dress, mark, n.bootID, time.Now())
 	})
 	return wrote && marked, err
 }
@@ -65,40 +69,75 @@ func (n *Node) Uncordon(ctx context.Context, mark string) (changed bool, err err
 type nodePatch struct {
 	Metadata struct {
 		ResourceVersion string         `json:"resourceVersion"`
-		Annotations     map[string]any `json:"annotations"`
+		Annotations     map[string]any `json:"annotations,omitempty"`
+		Labels          map[string]any `json:"labels,omitempty"`
 	} `json:"metadata"`
 	Spec map[string]any `json:"spec,omitempty"`
 }
 
-// cordonPatch returns the write that Cordon needs, nil if none, and whether the cordon is kured's then.
-func cordonPatch(obj *corev1.Node, bootID string) (patch []byte, marked bool) {
-	mark := markOf(obj)
-	switch {
-	case obj.Spec.Unschedulable && mark == "":
-		return nil, false
-	case obj.Spec.Unschedulable && mark == bootID:
-		return nil, true
+// annotate sets an annotation, or removes it (nil).
+func (p *nodePatch) annotate(key string, value any) { set(&p.Metadata.Annotations, key, value) }
+
+// label sets a label, or removes it (nil).
+func (p *nodePatch) label(key string, value any) { set(&p.Metadata.Labels, key, value) }
+
+// specify sets a field of the spec, or removes it (nil).
+func (p *nodePatch) specify(key string, value any) { set(&p.Spec, key, value) }
+
+func set(m *map[string]any, key string, value any) {
+	if *m == nil {
+		*m = map[string]any{}
 	}
-	return newPatch(obj, map[string]any{MarkAnnotation: bootID}, map[string]any{"unschedulable": true}), true
+	(*m)[key] = value
+}
+
+// encode returns the patch for that Node, nil if it changes nothing.
+func (p *nodePatch) encode(obj *corev1.Node) []byte {
+	if len(p.Metadata.Annotations)+len(p.Metadata.Labels)+len(p.Spec) == 0 {
+		return nil
+	}
+	p.Metadata.ResourceVersion = obj.ResourceVersion
+	return encode(p)
+}
+
+func encode(patch any) []byte {
+	b, err := json.Marshal(patch)
+	if err != nil {
+		panic(err) // strings, bools, lists of them and nil always marshal
+	}
+	return b
+}
+
+// cordonPatch returns the write that Cordon needs, nil if none, and whether the cordon is kured's then.
+func cordonPatch(obj *corev1.Node, dress Dress, bootID string, at time.Time) (patch []byte, marked bool) {
+	var p nodePatch
+	mark := markOf(obj)
+	marked = !obj.Spec.Unschedulable || mark != ""
+	if marked && (!obj.Spec.Unschedulable || mark != bootID) {
+		p.annotate(MarkAnnotation, bootID)
+		p.specify("unschedulable", true)
+	}
+	dress.wear(obj, bootID, at, &p)
+	return p.encode(obj), marked
 }
 
 // uncordonPatch returns the write that Uncordon needs, nil if none.
-func uncordonPatch(obj *corev1.Node, mark string) []byte {
-	annotations := map[string]any{}
+func uncordonPatch(obj *corev1.Node, dress Dress, mark, bootID string, at time.Time) []byte {
+	var p nodePatch
 	if _, there := obj.Annotations[ReleasedAnnotation]; there {
-		annotations[ReleasedAnnotation] = nil
+		p.annotate(ReleasedAnnotation, nil)
 	}
-	var spec map[string]any
-	if mark != "" && markOf(obj) == mark {
-		annotations[MarkAnnotation] = nil
+	ours := mark != "" && markOf(obj) == mark
+	if ours {
+		p.annotate(MarkAnnotation, nil)
 		if obj.Spec.Unschedulable {
-			spec = map[string]any{"unschedulable": nil}
+			p.specify("unschedulable", nil)
 		}
 	}
-	if len(annotations) == 0 {
-		return nil
+	if r, _ := recordOf(obj); ours || mark != "" && r.Boot == mark {
+		dress.takeOff(obj, mark != bootID, bootID, at, &p)
 	}
-	return newPatch(obj, annotations, spec)
+	return p.encode(obj)
 }
 
 // markOf returns kured's mark; an annotation without a value was not written by kured and is none.
@@ -106,21 +145,14 @@ func markOf(obj *corev1.Node) string {
 	return strings.TrimSpace(obj.Annotations[MarkAnnotation])
 }
 
-func newPatch(obj *corev1.Node, annotations, spec map[string]any) []byte {
-	var p nodePatch
-	p.Metadata.ResourceVersion = obj.ResourceVersion
-	p.Metadata.Annotations = annotations
-	p.Spec = spec
-	b, err := json.Marshal(p)
-	if err != nil {
-		panic(err) // strings, bools and nil always marshal
-	}
-	return b
-}
-
-// change reads the Node, asks what to write and writes it, until nothing is left to write. Any error
+// change reads the Node, asks what merge patch to write and writes it, until nothing is left to write. Any error
 // that leaves open whether the write happened is answered by reading again: the Node tells.
 func (n *Node) change(ctx context.Context, verb string, decide func(*corev1.Node) []byte) (changed bool, err error) {
+	return n.changeBy(ctx, verb, types.MergePatchType, decide)
+}
+
+// changeBy is change by a patch of that type, which has to carry the resourceVersion that was read, of a subresource or none.
+func (n *Node) changeBy(ctx context.Context, verb string, by types.PatchType, decide func(*corev1.Node) []byte, subresource ...string) (changed bool, err error) {
 	var last error
 	sent := false // a write of ours may have happened
 	for attempt := range writeAttempts {
@@ -141,7 +173,7 @@ func (n *Node) change(ctx context.Context, verb string, decide func(*corev1.Node
 		if patch == nil {
 			return sent, nil
 		}
-		err = n.patch(ctx, patch)
+		err = n.patch(ctx, by, patch, subresource)
 		switch {
 		case err == nil:
 			return true, nil
@@ -156,10 +188,10 @@ func (n *Node) change(ctx context.Context, verb string, decide func(*corev1.Node
 	return false, n.wrap(verb, last)
 }
 
-func (n *Node) patch(ctx context.Context, patch []byte) error {
+func (n *Node) patch(ctx context.Context, by types.PatchType, patch []byte, subresource []string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err := n.client.CoreV1().Nodes().Patch(ctx, n.name, types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err := n.client.CoreV1().Nodes().Patch(ctx, n.name, by, patch, metav1.PatchOptions{}, subresource...)
 	return err
 }
 

@@ -36,12 +36,27 @@ type Node struct {
 	client kubernetes.Interface
 	name   string
 	bootID string
+	dress  Dress
+	booted time.Time
 }
+
+// Option is something more that a Node is to know.
+type Option func(*Node)
+
+// WithDress has Cordon and Uncordon show others that a reboot is under way. CheckDress has accepted it.
+func WithDress(d Dress) Option { return func(n *Node) { n.dress = d } }
+
+// WithBootTime tells when this boot began, by the clock as it is now, so that AwaitDaemonSets can tell what ran before it.
+func WithBootTime(at time.Time) Option { return func(n *Node) { n.booted = at } }
 
 // New returns the Node called name. bootID is the id of the boot that is running now, in any form
 // that NormalizeBootID takes; the caller has checked it.
-func New(client kubernetes.Interface, name, bootID string) *Node {
-	return &Node{client: client, name: name, bootID: comparableBootID(bootID)}
+func New(client kubernetes.Interface, name, bootID string, options ...Option) *Node {
+	n := &Node{client: client, name: name, bootID: comparableBootID(bootID)}
+	for _, option := range options {
+		option(n)
+	}
+	return n
 }
 
 // State is what kured needs to know about a Node.
@@ -54,6 +69,12 @@ type State struct {
 	BootID        string // boot id that the kubelet reported last, normalized where possible
 
 	Released *Release // the note of an admin who released this node's lock; nil: none
+	Pause    *string  // text of PauseAnnotation, one line of at most 200 bytes; nil: it is not there
+
+	// What kured shows others on the Node, all of which outlives a crash.
+	Dressed    string   // boot id of the boot in which kured put on a Dress; empty: it did not
+	Conditions []string // types of kured's own conditions (SetConditions)
+	SoftTaints []string // keys of taints such as SetWaiting sets: PreferNoSchedule without a value
 }
 
 // Get reads the Node with a quorum read, so it never answers from before a write that was confirmed.
@@ -85,6 +106,7 @@ func (n *Node) wrap(verb string, err error) error {
 
 func stateOf(obj *corev1.Node) State {
 	ready, detail := readyCondition(obj)
+	dressed, _ := recordOf(obj)
 	return State{
 		UID:           string(obj.UID),
 		Unschedulable: obj.Spec.Unschedulable,
@@ -93,5 +115,9 @@ func stateOf(obj *corev1.Node) State {
 		ReadyDetail:   detail,
 		BootID:        comparableBootID(obj.Status.NodeInfo.BootID),
 		Released:      releaseOf(obj),
+		Pause:         pauseOf(obj),
+		Dressed:       dressed.Boot,
+		Conditions:    ownConditions(obj),
+		SoftTaints:    softTaints(obj),
 	}
 }

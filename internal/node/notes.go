@@ -13,6 +13,19 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
+// PauseAnnotation on a Node, set by an admin, keeps kured there from rebooting. Its text is what the gate for it reads.
+const PauseAnnotation = "kured.dev/pause"
+
+// pauseOf returns the text of PauseAnnotation, nil if there is none.
+func pauseOf(obj *corev1.Node) *string {
+	text, there := obj.Annotations[PauseAnnotation]
+	if !there {
+		return nil
+	}
+	text = safeText(text)
+	return &text
+}
+
 // EventReason is the reason of the Event that tells of a release.
 const EventReason = "LockReleased"
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -33,7 +34,7 @@ func TestGet(t *testing.T) {
 	api.setNode(reports(bootADashed, corev1.ConditionTrue, "KubeletReady", ""))
 	n := New(api.client(), "n1", bootADashed)
 	want := State{UID: "node-uid", Unschedulable: true, Mark: bootB, Ready: true, BootID: bootA}
-	if got, err := n.Get(t.Context()); got != want || err != nil {
+	if got, err := n.Get(t.Context()); !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("Get = %+v, %v; want %+v", got, err, want)
 	}
 	api.setNode(reports("rubbish", corev1.ConditionUnknown, "NodeStatusUnknown", "Kubelet stopped posting node status."))
@@ -41,7 +42,7 @@ func TestGet(t *testing.T) {
 		UID: "node-uid", Unschedulable: true, Mark: bootB, BootID: "rubbish",
 		ReadyDetail: "Ready is Unknown: NodeStatusUnknown: Kubelet stopped posting node status.",
 	}
-	if got, err := n.Get(t.Context()); got != want || err != nil {
+	if got, err := n.Get(t.Context()); !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("Get = %+v, %v; want %+v", got, err, want)
 	}
 }
