@@ -36,6 +36,7 @@ type fakeAPI struct {
 	node     *corev1.Node
 	pods     map[string]*corev1.Pod // by namespace/name
 	sets     map[string]bool        // DaemonSets that exist, by namespace/name
+	claims   map[string]string      // bound PersistentVolumeClaims, by namespace/name: the CSI driver and handle, with a space
 	events   []fakeEvent
 	watchers []*fakeWatcher
 	log      []fakeRequest
@@ -236,6 +237,13 @@ func (f *fakeAPI) serve(req *http.Request, body []byte, watching bool) *http.Res
 		return f.serveEviction(path[3], path[5], body)
 	case len(path) == 6 && path[4] == "pods" && req.Method == http.MethodDelete:
 		return f.serveDelete(path[3], path[5], body)
+	case len(path) == 6 && path[4] == "persistentvolumeclaims" && f.claims[path[3]+"/"+path[5]] != "":
+		return reply(http.StatusOK, &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv-" + path[3] + "." + path[5]}})
+	case len(path) == 4 && path[2] == "persistentvolumes":
+		driver, handle, _ := strings.Cut(f.claims[strings.ReplaceAll(strings.TrimPrefix(path[3], "pv-"), ".", "/")], " ")
+		return reply(http.StatusOK, &corev1.PersistentVolume{Spec: corev1.PersistentVolumeSpec{
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: handle}},
+		}})
 	case len(path) == 7 && path[5] == "daemonsets":
 		if !f.sets[path[4]+"/"+path[6]] {
 			return refuse(apierrors.NewNotFound(schema.GroupResource{Group: "apps", Resource: "daemonsets"}, path[6]))
@@ -430,6 +438,10 @@ func withKind(object runtime.Object) runtime.Object {
 		gvk.Kind = "Node"
 	case *corev1.NodeList:
 		gvk.Kind = "NodeList"
+	case *corev1.PersistentVolumeClaim:
+		gvk.Kind = "PersistentVolumeClaim"
+	case *corev1.PersistentVolume:
+		gvk.Kind = "PersistentVolume"
 	case *appsv1.DaemonSet:
 		gvk.Group, gvk.Kind = "apps", "DaemonSet"
 	case *metav1.Status:
