@@ -1,0 +1,141 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nicholas-fedor/shoutrrr/pkg/router"
+	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/matrix"
+	"github.com/nicholas-fedor/shoutrrr/pkg/types"
+)
+
+// checked returns an address in the form that shoutrrr takes, or why it does
+// not, without secrets. It connects to nothing.
+func checked(given string) (string, error) {
+	address, err := translated(given)
+	if err != nil {
+		return "", err
+	}
+	if err := check(address); err != nil {
+		return "", errors.New(secretsOf(address).hide(err.Error()))
+	}
+	return address, nil
+}
+
+func check(address string) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("shoutrrr panics: %v", fault)
+		}
+	}()
+	if service(address) != matrix.Scheme {
+		_, err = locate(address)
+		return err
+	}
+	// Matrix would log in already.
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	if err := (&matrix.Config{}).SetURL(u); err != nil {
+		return fmt.Errorf("matrix: %w", err)
+	}
+	return nil
+}
+
+// locate makes the service of an address. It does what shoutrrr's router does,
+// which leaves out why a service does not take an address.
+func locate(address string) (types.Service, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	name := service(address)
+	s, err := (&router.ServiceRouter{}).NewService(name)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != name { // generic+https://
+		custom, ok := s.(types.CustomURLService)
+		if !ok {
+			return nil, fmt.Errorf("%s: %w", name, router.ErrCustomURLsNotSupported)
+		}
+		if u, err = custom.GetConfigURLFromCustom(u); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err := s.Initialize(u, nil); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+// service is the service that an address is for, "" if shoutrrr has none.
+// Only known words are returned: what stands there may be a secret that is in
+// the wrong place.
+func service(address string) string {
+	scheme, _, _ := strings.Cut(address, ":")
+	name, _, _ := strings.Cut(strings.ToLower(scheme), "+")
+	if slices.Contains(services(), name) {
+		return name
+	}
+	return ""
+}
+
+// services lists the schemes that shoutrrr knows, sorted.
+func services() []string {
+	names := (&router.ServiceRouter{}).ListServices()
+	slices.Sort(names)
+	return names
+}
+
+// webhooks are addresses as the services show them, which shoutrrr has in
+// another form.
+var webhooks = []struct {
+	host *regexp.Regexp
+	hint string
+}{
+	{regexp.MustCompile(`^hooks\.slack(-gov)?\.com$`), "of Slack only webhooks such as https://hooks.slack.com/services/T…/B…/… can be used, or slack://TOKEN@CHANNEL"},
+	{regexp.MustCompile(`^(.*\.)?discord(app)?\.com$`), "write https://discord.com/api/webhooks/ID/TOKEN as discord://TOKEN@ID"},
+	{regexp.MustCompile(`\.webhook\.office\.com$`), "write teams+ in front of it"},
+	{regexp.MustCompile(`^api\.telegram\.org$`), "write telegram://TOKEN@telegram?chats=CHAT"},
+	{regexp.MustCompile(`^chat\.googleapis\.com$`), "write googlechat:// instead of https://"},
+	{regexp.MustCompile(``), "for a webhook that takes any text write generic+ in front of it, and ?template=json behind it if it takes JSON; other services have a scheme of their own"},
+}
+
+// slackHook is the path of a Slack webhook.
+var slackHook = regexp.MustCompile(`^/services/([A-Za-z0-9]+)/([A-Za-z0-9]+)/([A-Za-z0-9]+)/?$`)
+
+// translated turns what people paste into what shoutrrr takes, as the
+// DaemonSet kured did with --notify-url and --slack-hook-url, or gives a hint.
+func translated(given string) (string, error) {
+	address := strings.Trim(strings.TrimSpace(given), `"'`)
+	if len(address) > maxAddress {
+		return "", fmt.Errorf("notification URL: longer than %d bytes", maxAddress)
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		// The error of url.Parse quotes what it does not understand.
+		return "", errors.New("notification URL: cannot be parsed; in user, password and path write special characters as %xx")
+	}
+	switch {
+	case u.Scheme == "https" || u.Scheme == "http":
+		host := strings.ToLower(u.Hostname())
+		if hook := slackHook.FindStringSubmatch(u.Path); hook != nil && host == "hooks.slack.com" {
+			slack := url.URL{Scheme: "slack", User: url.UserPassword("hook", strings.Join(hook[1:], "-")), Host: "webhook", RawQuery: u.RawQuery}
+			return slack.String(), nil
+		}
+		for _, w := range webhooks {
+			if w.host.MatchString(host) {
+				return "", fmt.Errorf("notification URL: %s (see https://shoutrrr.nickfedor.com)", w.hint)
+			}
+		}
+	case service(address) == "":
+		return "", fmt.Errorf("notification URL: does not begin with a service that shoutrrr knows: %s://", strings.Join(services(), "://, "))
+	}
+	return address, nil
+}

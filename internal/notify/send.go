@@ -1,0 +1,122 @@
+package notify
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/telegram"
+	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/ntfy"
+	"github.com/nicholas-fedor/shoutrrr/pkg/types"
+	"golang.org/x/sys/unix"
+)
+
+// maxAddress bounds a URL and the file that it is in, in bytes.
+const maxAddress = 8 << 10
+
+// sender is what is used of a shoutrrr service.
+type sender interface {
+	Send(message string, params *types.Params) error
+}
+
+// send sends once, however long it takes. Its errors are without secrets.
+func (n *Notifier) send(t *target, text string) (err error) {
+	address := t.url
+	if address == "" {
+		if address, err = addressFrom(t.file); err != nil {
+			return err
+		}
+	}
+	hidden := secretsOf(address)
+	defer func() {
+		// Our own process must not end because of a fault in one of two dozen services.
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("panic in shoutrrr: %v", fault)
+		}
+		if err != nil {
+			err = errors.New(hidden.hide(err.Error()))
+		}
+	}()
+	s, err := n.open(address)
+	if err != nil {
+		return err
+	}
+	// Most services share net/http's default transport, which would keep the connection for 90 s.
+	defer http.DefaultClient.CloseIdleConnections()
+	return s.Send(text, &types.Params{})
+}
+
+// addressFrom reads the URL in a file.
+func addressFrom(path string) (string, error) {
+	// Without O_NONBLOCK a FIFO would be waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", fmt.Errorf("read notification URL: %w", err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return "", fmt.Errorf("read notification URL: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("read notification URL: %s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxAddress+1))
+	if err != nil {
+		return "", fmt.Errorf("read notification URL: %w", err)
+	}
+	text = bytes.TrimSpace(text)
+	switch {
+	case len(text) == 0:
+		return "", fmt.Errorf("read notification URL: %s is empty", path)
+	case bytes.ContainsAny(text, "\r\n"):
+		return "", fmt.Errorf("read notification URL: %s has more than one line", path)
+	}
+	address, err := checked(string(text))
+	if err != nil {
+		return "", fmt.Errorf("notification URL in %s: %w", path, err)
+	}
+	return address, nil
+}
+
+// connect makes the service of an address that was checked. Some talk to
+// their server here already.
+func connect(address string, log *slog.Logger) (sender, error) {
+	s, err := locate(address)
+	if err != nil {
+		return nil, err
+	}
+	switch s := s.(type) {
+	case *telegram.Service:
+		return bot{s.Config}, nil
+	case *ntfy.Service:
+		// Its own transport would never close its connection and heeds no proxy.
+		s.SetHTTPClient(&http.Client{Timeout: ntfy.HTTPTimeout * time.Second, Transport: &http.Transport{
+			Proxy:             http.ProxyFromEnvironment,
+			DisableKeepAlives: true,
+			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: s.Config.DisableTLSVerification},
+		}})
+	case interface{ GetHTTPClient() *http.Client }: // mattermost, gotify: the same
+		if transport, ok := s.GetHTTPClient().Transport.(*http.Transport); ok {
+			transport.DisableKeepAlives = true
+			transport.Proxy = http.ProxyFromEnvironment
+		}
+	}
+	// The others would log answers, addresses and parts of tokens.
+	if s.GetID() == "logger" {
+		s.SetLogger(journal{log})
+	}
+	return s, nil
+}
+
+// journal is where logger:// writes: our own log.
+type journal struct{ log *slog.Logger }
+
+func (j journal) Print(v ...any)            { j.log.Info(strings.TrimSpace(fmt.Sprint(v...))) }
+func (j journal) Printf(f string, v ...any) { j.log.Info(strings.TrimSpace(fmt.Sprintf(f, v...))) }
+func (j journal) Println(v ...any)          { j.log.Info(strings.TrimSpace(fmt.Sprint(v...))) }

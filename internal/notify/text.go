@@ -1,0 +1,171 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/kured-host/kured/internal/status"
+)
+
+// Bounds in runes, except for the packages' number.
+const (
+	maxText     = 2000 // of a message; Discord takes no more
+	maxField    = 600  // of each field of an occurrence
+	maxPackage  = 100
+	maxPackages = 20
+)
+
+// defaults are the texts of one line each.
+var defaults = map[status.Event]string{
+	status.EventWaiting: `{{.Node}}: waits for its reboot{{if not .Wanted.IsZero}} since {{.Wanted.UTC.Format "2006-01-02 15:04"}} UTC{{end}}` + packages + because,
+	status.EventDrain:   `{{.Node}}: cordoned, its pods are being moved, then it reboots` + packages + because,
+	status.EventReboot:  `{{.Node}}: drained, it reboots now` + packages + because,
+	status.EventBack:    `{{.Node}}: rebooted, and well again` + because,
+	status.EventFailed:  `{{.Node}}: did not reboot, all was undone and it will be tried again` + because,
+	status.EventHeld:    `{{.Node}}: stopped, a person is needed` + because,
+}
+
+const (
+	packages = `{{with .Packages}} ({{join . ", "}}){{end}}`
+	because  = `{{if .Detail}}: {{.Detail}}{{else if .Reason}}: {{.Reason}}{{end}}`
+)
+
+// texts are the templates of one target.
+type texts map[status.Event]text
+
+type text struct {
+	custom, fallback *template.Template // custom is nil if none is configured
+}
+
+// newTexts parses the templates and tries each with an occurrence that has
+// everything and one that has nothing, so that a field that does not exist is
+// found now.
+func newTexts(custom map[status.Event]string) (texts, error) {
+	all := texts{}
+	for event, source := range defaults {
+		parsed, err := parse(event, source)
+		if err != nil {
+			return nil, err
+		}
+		all[event] = text{fallback: parsed}
+	}
+	var problems []error
+	for _, event := range slices.Sorted(maps.Keys(custom)) {
+		known, ok := all[event]
+		if !ok {
+			problems = append(problems, fmt.Errorf("template: %w", unknownEvent(event)))
+			continue
+		}
+		parsed, err := parse(event, custom[event])
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		all[event] = text{custom: parsed, fallback: known.fallback}
+	}
+	return all, errors.Join(problems...)
+}
+
+func parse(event status.Event, source string) (*template.Template, error) {
+	t, err := template.New(string(event)).Option("missingkey=error").
+		Funcs(template.FuncMap{"join": strings.Join}).Parse(source)
+	for _, o := range []status.Occurrence{sample(event), {Event: event}} {
+		if err == nil {
+			_, err = execute(t, o)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("template of the event %s: %w", event, err)
+	}
+	return t, nil
+}
+
+// sample is an occurrence with every field.
+func sample(event status.Event) status.Occurrence {
+	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	return status.Occurrence{
+		Event: event, At: at, Node: "node-a", Boot: "0123456789abcdef0123456789abcdef", Phase: status.Draining,
+		Reason: status.DrainTimeout, Detail: "detail", Packages: []string{"linux-image-amd64", "libc6"},
+		Wanted: at.Add(-time.Hour), Lock: "kube-system/kured-lock",
+	}
+}
+
+// render returns the text of an occurrence: the default one, with an error,
+// where the configured template fails. Only a default text says how many
+// messages before it did not arrive: a configured one may be JSON.
+func (t texts) render(o status.Occurrence, missed int) (string, error) {
+	o = tidied(o)
+	known, ok := t[o.Event]
+	if !ok {
+		return "", unknownEvent(o.Event)
+	}
+	var failed error
+	if known.custom != nil {
+		message, err := execute(known.custom, o)
+		if err == nil {
+			return message, nil
+		}
+		failed = err
+	}
+	message, err := execute(known.fallback, o)
+	if err != nil {
+		return "", errors.Join(failed, err)
+	}
+	switch {
+	case missed == 1:
+		message += " (an earlier message did not arrive)"
+	case missed > 1:
+		message += fmt.Sprintf(" (%d earlier messages did not arrive)", missed)
+	}
+	return message, failed
+}
+
+// tidied bounds what others wrote, and makes it printable.
+func tidied(o status.Occurrence) status.Occurrence {
+	o.Node, o.Boot, o.Lock = clean(o.Node, maxField, false), clean(o.Boot, maxField, false), clean(o.Lock, maxField, false)
+	o.Phase, o.Reason = status.Phase(clean(string(o.Phase), maxField, false)), status.Reason(clean(string(o.Reason), maxField, false))
+	o.Detail = clean(o.Detail, maxField, false)
+	names := make([]string, 0, min(len(o.Packages), maxPackages+1))
+	for i, name := range o.Packages {
+		if i == maxPackages {
+			names = append(names, fmt.Sprintf("and %d more", len(o.Packages)-i))
+			break
+		}
+		names = append(names, clean(name, maxPackage, false))
+	}
+	o.Packages = names
+	return o
+}
+
+// execute runs a template. Its output is bounded while it is made, so that a
+// template without an end ends.
+func execute(t *template.Template, o status.Occurrence) (string, error) {
+	out := bounded{left: maxText*4 + 1} // bytes: a rune has four at most
+	if err := t.Execute(&out, o); err != nil && !errors.Is(err, errFull) {
+		return "", err
+	}
+	return clean(out.text.String(), maxText, true), nil
+}
+
+var errFull = errors.New("the text is too long")
+
+// bounded is a writer that takes no more than left bytes.
+type bounded struct {
+	text strings.Builder
+	left int
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	n := min(len(p), b.left)
+	b.text.Write(p[:n])
+	b.left -= n
+	if n < len(p) {
+		return n, errFull
+	}
+	return n, nil
+}
