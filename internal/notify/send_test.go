@@ -30,27 +30,44 @@ import (
 // quick is a pace for tests with real servers.
 var quick = pace{limit: 10 * time.Second, first: 5 * time.Millisecond, longest: 20 * time.Millisecond, tries: 5, patience: time.Minute, crowded: time.Minute, hanging: 3}
 
-// TestMain keeps every service that uses net/http's default transport from
-// the network: what a test does not lead to its own server is refused.
-func TestMain(m *testing.M) {
-	http.DefaultTransport = &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+// road is the way of every service that uses net/http's default transport:
+// to the server of a test, never to the network.
+type road struct {
+	to atomic.Pointer[http.Transport]
+}
+
+func (r *road) RoundTrip(request *http.Request) (*http.Response, error) {
+	return r.to.Load().RoundTrip(request)
+}
+
+func (r *road) CloseIdleConnections() { r.to.Load().CloseIdleConnections() }
+
+// closed is a road to nowhere.
+func closed() *http.Transport {
+	return &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
 		return nil, fmt.Errorf("no server in this test for %s", address)
 	}}
+}
+
+func TestMain(m *testing.M) {
+	r := &road{}
+	r.to.Store(closed())
+	http.DefaultTransport = r
 	os.Exit(m.Run())
 }
 
-// lead lets every connection of the default transport go to server, whose
-// certificate has to be good for host ("": for none, it is not looked at).
+// lead lets the road end at server for this test. Its certificate has to be
+// good by roots; nil: it is not looked at.
 func lead(t *testing.T, server *httptest.Server, roots *x509.CertPool) {
 	t.Helper()
-	before := http.DefaultTransport
-	http.DefaultTransport = &http.Transport{
+	r := http.DefaultTransport.(*road)
+	r.to.Store(&http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, InsecureSkipVerify: roots == nil},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
 		},
-	}
-	t.Cleanup(func() { http.DefaultTransport = before })
+	})
+	t.Cleanup(func() { r.to.Store(closed()) })
 }
 
 // certificate is a self-signed one for host.
