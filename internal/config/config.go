@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // DefaultPath is where the packages put the configuration.
@@ -212,6 +214,15 @@ type Notify struct {
 	URLFile   string            `toml:"url_file"`  // the same, in a file
 	Events    []string          `toml:"events"`    // of NotifyEvents; none: all
 	Templates map[string]string `toml:"templates"` // by event: text/template
+}
+
+// NotifyEvents are the accepted values of notify.events.
+func NotifyEvents() []string {
+	var names []string
+	for _, e := range status.Events() {
+		names = append(names, string(e))
+	}
+	return names
 }
 
 // Compat is for clusters that come from the DaemonSet kured.

@@ -231,12 +231,15 @@ func kind(value any) string {
 }
 
 // show is a simple value in one short line with a space behind it; nothing for
-// tables and lists.
+// tables, lists and dates, and for addresses, which may have a password.
 func show(value any) string {
 	switch v := value.(type) {
 	case string:
+		if strings.Contains(v, "://") {
+			return ""
+		}
 		return cut(strconv.Quote(v), 60) + " "
-	case bool, int64, float64, time.Time:
+	case bool, int64, float64:
 		return oneLine(fmt.Sprint(v)) + " "
 	default:
 		return ""

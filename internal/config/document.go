@@ -55,18 +55,22 @@ func (d *document) has(p place) bool {
 // lineOf is the line where p stands; that of the table around it if the file
 // does not have it, and 0 if it has none of that either.
 func (d *document) lineOf(p place) int {
-	if p.index == 0 {
-		return d.line(p.path())
-	}
-	part, offset := d.part(p)
-	if part == nil {
-		return d.line([]string{p.table}) // written as a list of inline tables
+	part, offset := d, 0
+	if p.index > 0 {
+		if part, offset = d.part(p); part == nil {
+			return d.line([]string{p.table}) // written as a list of inline tables
+		}
 	}
 	before := d.lineAt(offset) - 1
-	if n := part.line(p.path()); n > 0 {
-		return before + n
+	for path := p.path(); len(path) > 0; path = path[:len(path)-1] {
+		if n := part.line(path); n > 0 {
+			return before + n
+		}
 	}
-	return before + 1
+	if p.index > 0 {
+		return before + 1
+	}
+	return 0
 }
 
 // part is the file from the header of one of a list of tables to that of the
@@ -134,8 +138,9 @@ func (d *document) probe(path []string) int {
 // below is the value of a key in a table, or in the one table of a list.
 func (d *document) below(value toml.Primitive, key string) (toml.Primitive, bool) {
 	var table map[string]toml.Primitive
-	if err := d.meta.PrimitiveDecode(value, &table); err != nil {
-		var list []map[string]toml.Primitive
+	var list []map[string]toml.Primitive
+	// What is no table leaves table as it is, with an error or without.
+	if err := d.meta.PrimitiveDecode(value, &table); err != nil || table == nil {
 		if err := d.meta.PrimitiveDecode(value, &list); err != nil || len(list) != 1 {
 			return toml.Primitive{}, false
 		}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"reflect"
 	"slices"
 )
@@ -122,6 +123,11 @@ func (m *merged) judge(f finding) {
 		if s, in := m.find(p); s.doc != nil && s.doc.has(in) {
 			stands, local = s, in
 			break
+		}
+	}
+	for _, p := range f.with {
+		if s, in := m.find(p); s.doc != nil && s.path != stands.path && s.doc.has(in) {
+			r.Message += fmt.Sprintf(" (%s is in %s:%d)", in, s.path, s.doc.lineOf(in))
 		}
 	}
 	if stands.doc != nil {

@@ -102,7 +102,7 @@ func elements(data []byte, headers []int) map[string][]int {
 	found := map[string][]int{}
 	for _, offset := range headers {
 		line, _, _ := bytes.Cut(data[offset:], []byte("\n"))
-		meta, err := toml.Decode(string(line), new(map[string]toml.Primitive))
+		meta, err := toml.Decode(string(line)+"\n", new(map[string]toml.Primitive))
 		if keys := meta.Keys(); err == nil && len(keys) == 1 && len(keys[0]) == 1 {
 			found[keys[0][0]] = append(found[keys[0][0]], offset)
 		}

@@ -1,30 +1,29 @@
 package config
 
 import (
-	"fmt"
-	"path/filepath"
-	"regexp"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/validate/content"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Limits that are not obvious from the keys.
 const (
-	maxSettle      = Duration(time.Minute)
+	maxSettle      = minute
 	maxWaitingRoom = 16   // keeps the lock object within its 4 KB
-	maxNodes       = 9999 // what the lock's entries have room for
-	maxPriority    = 9999 // the same
-	second         = Duration(time.Second)
+	maxPriority    = 9999 // what the lock's entries have room for
+	maxMessage     = 500  // bytes on the terminals of people
+	week           = 7 * day
+
+	excludeLabel = "node.kubernetes.io/exclude-from-external-load-balancers" // k8s.io/api/core/v1, LabelNodeExcludeBalancers
+	ownPrefix    = "kured.dev/"                                              // of the annotations that kured keeps for itself
 )
 
-// Validate returns every value that cannot be used, without file and line.
+// Validate returns every value that cannot be used, without file and line. The
+// tables of a list are counted as Config has them: "window[1]" is Windows[0].
+// No file but those of the time zones is read for it.
 func (c Config) Validate() []Problem {
 	var problems []Problem
 	for _, f := range c.check() {
@@ -37,49 +36,68 @@ func (c Config) Validate() []Problem {
 func (c Config) check() []finding {
 	var v validator
 	if p := c.Kubernetes.Kubeconfig; p != "" && !absolute(p) {
-		v.add(at("kubernetes", "kubeconfig"), "%q is not an absolute path of a file (or empty to search the kubelet's places)", p)
+		v.add(at("kubernetes", "kubeconfig"), "%s is not an absolute path of a file (or empty to search the kubelet's places)", text(p))
 	}
 	if n := c.Kubernetes.NodeName; n != "" {
 		v.name(at("kubernetes", "node_name"), n, validation.IsDNS1123Subdomain)
 	}
 	v.paths(at("sentinel", "paths"), c.Sentinel.Paths)
-	if d := c.Sentinel.Settle; d < 0 || d > maxSettle {
-		v.add(at("sentinel", "settle"), "%q is out of range, expected \"0s\" to %q", d, maxSettle)
+	v.duration(at("sentinel", "settle"), c.Sentinel.Settle, 0, maxSettle)
+	v.schedule(c)
+	v.gates(c.Gates)
+	for i, p := range c.Prometheus {
+		v.prometheus(place{table: "prometheus", index: i + 1}, p)
 	}
-	v.name(at("lock", "namespace"), c.Lock.Namespace, validation.IsDNS1123Label)
-	v.name(at("lock", "name"), c.Lock.Name, validation.IsDNS1123Subdomain)
+	for i, a := range c.Alertmanager {
+		v.alertmanager(place{table: "alertmanager", index: i + 1}, a)
+	}
 	v.lock(c.Lock)
-	// Zero would end every drain before its first eviction; "no limit" would
-	// let one pod hold the lock for ever.
-	v.atLeastSecond(at("drain", "timeout"), c.Drain.Timeout)
-	// The API takes whole seconds: "500ms" would become 0, which kills at once.
-	if d := c.Drain.GracePeriod; d > 0 && d%second != 0 {
-		v.add(at("drain", "grace_period"), "%q is not in whole seconds", d)
+	v.drain(c.Drain)
+	v.node(c.Node)
+	v.duration(at("hooks", "timeout"), c.Hooks.Timeout, second, day)
+	v.reboot(c.Reboot)
+	v.duration(at("return", "settle"), c.Return.Settle, 0, day)
+	v.duration(at("return", "release_delay"), c.Return.ReleaseDelay, 0, day)
+	if d := c.Return.GiveUpAfter; v.durationOrNone(at("return", "give_up_after"), d, minute, 4*week) && d > 0 && d <= c.Return.Settle {
+		v.clash(at("return", "give_up_after"), []place{at("return", "settle")},
+			"%q is not more than return.settle, which is %q: no node would ever be well in time", d, c.Return.Settle)
 	}
-	v.atLeast(at("reboot", "max_per_day"), c.Reboot.MaxPerDay, 1)
-	v.atLeastSecond(at("reboot", "confirm_within"), c.Reboot.ConfirmWithin)
+	for i, n := range c.Notify {
+		v.notify(place{table: "notify", index: i + 1}, n)
+	}
+	v.compat(c.Compat)
 	v.atLeastSecond(at("retry", "initial"), c.Retry.Initial)
 	if c.Retry.Max < c.Retry.Initial {
-		v.clash(at("retry", "initial"), at("retry", "max"), "%q is less than retry.initial, which is %q", c.Retry.Max, c.Retry.Initial)
+		v.clash(at("retry", "max"), []place{at("retry", "initial")}, "%q is less than retry.initial, which is %q", c.Retry.Max, c.Retry.Initial)
 	}
 	v.oneOf(at("log", "level"), c.Log.Level, LogLevels())
 	v.oneOf(at("log", "format"), c.Log.Format, LogFormats())
 	return v.found
 }
 
-// lock checks what [lock] says beyond the object's name.
+func (v *validator) gates(g Gates) {
+	v.duration(at("gates", "recheck"), g.Recheck, 10*second, hour)
+	for _, s := range g.BlockingPods {
+		if strings.TrimSpace(s) == "" {
+			v.add(at("gates", "blocking_pods"), "an empty label selector selects every pod")
+			continue
+		}
+		v.selector(at("gates", "blocking_pods"), s)
+	}
+	v.duration(at("gates", "inhibitor_patience"), g.InhibitorPatience, 0, day)
+	v.durationOrNone(at("gates", "too_long"), g.TooLong, minute, 52*week)
+}
+
 func (v *validator) lock(l Lock) {
+	v.name(at("lock", "namespace"), l.Namespace, validation.IsDNS1123Label)
+	v.name(at("lock", "name"), l.Name, validation.IsDNS1123Subdomain)
 	if p := l.Policy; p != "" {
 		v.name(at("lock", "policy"), p, validation.IsDNS1123Subdomain)
 		if p == l.Name {
-			v.clash(at("lock", "name"), at("lock", "policy"), "%q is the lock itself, expected another ConfigMap", p)
+			v.clash(at("lock", "policy"), []place{at("lock", "name")}, "%q is the lock itself (lock.name), expected another ConfigMap", p)
 		}
 	}
-	if s := l.NodeSelector; s != "" {
-		if _, err := labels.Parse(s); err != nil {
-			v.add(at("lock", "node_selector"), "%s is not a label selector: %s", strings.TrimSpace(show(s)), oneLine(strings.TrimPrefix(err.Error(), "unable to parse requirement: ")))
-		}
-	}
+	v.selector(at("lock", "node_selector"), l.NodeSelector)
 	v.share(at("lock", "max_concurrent"), l.MaxConcurrent, 1, "")
 	v.share(at("lock", "min_ready"), l.MinReady, 0, Quorum)
 	if k := l.TopologyKey; k != "" {
@@ -89,108 +107,88 @@ func (v *validator) lock(l Lock) {
 	v.between(at("lock", "priority"), l.Priority, -maxPriority, maxPriority)
 }
 
-type validator struct{ found []finding }
-
-func (v *validator) add(p place, format string, args ...any) {
-	v.found = append(v.found, finding{at: p, message: fmt.Sprintf(format, args...)})
+func (v *validator) drain(d Drain) {
+	// Zero would end every drain before its first eviction; "no limit" would
+	// let one pod hold the lock for ever.
+	v.atLeastSecond(at("drain", "timeout"), d.Timeout)
+	// The API takes whole seconds: "500ms" would become 0, which kills at once.
+	if g := d.GracePeriod; g > 0 && g%second != 0 {
+		v.add(at("drain", "grace_period"), "%q is not in whole seconds", g)
+	}
+	v.selector(at("drain", "pod_selector"), d.PodSelector)
+	v.duration(at("drain", "skip_wait_for_delete"), d.SkipWaitForDelete, 0, week)
+	v.oneOf(at("drain", "empty_dir"), d.EmptyDir, PodPolicies())
+	v.oneOf(at("drain", "naked_pods"), d.NakedPods, PodPolicies())
+	v.oneOf(at("drain", "order"), d.Order, DrainOrders())
+	v.duration(at("drain", "delay_before"), d.DelayBefore, 0, day)
+	v.duration(at("drain", "delay_after"), d.DelayAfter, 0, day)
+	v.oneOf(at("drain", "on_timeout"), d.OnTimeout, TimeoutPolicies())
+	v.duration(at("drain", "wait_for_volumes"), d.WaitForVolumes, 0, day)
+	v.oneOf(at("drain", "preflight"), d.Preflight, PreflightModes())
 }
 
-// clash is add for a value of p that does not go with that of other.
-func (v *validator) clash(other, p place, format string, args ...any) {
-	v.found = append(v.found, finding{at: p, message: fmt.Sprintf(format, args...), with: []place{other}})
-}
+// words are what the words in braces in a label's value are at their longest
+// that matters: an empty reason, or one that is cut, leaves room.
+var words = strings.NewReplacer("{time}", "2026-11-22T19-30-00Z", "{boot}", strings.Repeat("0", 32), "{reason}", "r")
 
-func (v *validator) between(p place, n, least, most int) {
-	if n < least || n > most {
-		v.add(p, "%d is out of range, expected %d to %d", n, least, most)
-	}
-}
-
-// percent is a share of the pool without sign and leading zeros.
-var percent = regexp.MustCompile(`^(0|[1-9][0-9]?|100)%$`)
-
-// share checks a number of nodes, or a share of the pool in percent, from
-// least on, or a word.
-func (v *validator) share(p place, n intstr.IntOrString, least int, word string) {
-	expected := fmt.Sprintf("%d to %d, or \"%d%%\" to \"100%%\"", least, maxNodes, least)
-	if word != "" {
-		expected += fmt.Sprintf(", or %q", word)
-	}
-	switch {
-	case n.Type == intstr.Int:
-		if i := int(n.IntVal); i < least || i > maxNodes {
-			v.add(p, "%d is out of range, expected %s", i, expected)
-		}
-	case word != "" && n.StrVal == word:
-	case !percent.MatchString(n.StrVal):
-		if _, err := strconv.Atoi(n.StrVal); err == nil {
-			expected = "a number without quotes: " + expected
-		}
-		v.add(p, "%q is not known, expected %s", n.StrVal, expected)
-	case least > 0 && n.StrVal == "0%":
-		v.add(p, "%q is out of range, expected %s", n.StrVal, expected)
-	}
-}
-
-func (v *validator) atLeast(p place, n, least int) {
-	if n < least {
-		v.add(p, "%d is too small, expected %d or more", n, least)
-	}
-}
-
-func (v *validator) atLeastSecond(p place, d Duration) {
-	if d < second {
-		v.add(p, "%q is too short, expected %q or more", d, second)
-	}
-}
-
-func (v *validator) name(p place, name string, check func(string) []string) {
-	if wrong := check(name); len(wrong) > 0 {
-		for i := range wrong {
-			wrong[i], _, _ = strings.Cut(wrong[i], " (e.g. ") // the regular expression helps nobody
-		}
-		v.add(p, "%q is not a name that Kubernetes accepts: %s", name, strings.Join(wrong, "; "))
-	}
-}
-
-func (v *validator) oneOf(p place, value string, allowed []string) {
-	if !slices.Contains(allowed, value) {
-		v.add(p, "%q is not known, expected %s", value, list(allowed))
-	}
-}
-
-func (v *validator) paths(p place, paths []string) {
-	if len(paths) == 0 {
-		v.add(p, "the list is empty, expected at least one path")
-	}
-	seen := map[string]bool{}
-	for _, path := range paths {
-		if !absolute(path) {
-			v.add(p, "%q is not an absolute path of a file", path)
-			continue
-		}
-		if clean := filepath.Clean(path); seen[clean] {
-			v.add(p, "%q is listed twice", path)
-		} else {
-			seen[clean] = true
+func (v *validator) node(n Node) {
+	for _, key := range []struct {
+		name   string
+		labels map[string]string
+	}{{"labels_before", n.LabelsBefore}, {"labels_after", n.LabelsAfter}} {
+		for _, label := range slices.Sorted(maps.Keys(key.labels)) {
+			p := at("node", key.name, label)
+			v.name(p, label, content.IsLabelKey)
+			if wrong := content.IsLabelValue(words.Replace(key.labels[label])); len(wrong) > 0 {
+				v.add(p, "%s is not a value that a label can have: %s", text(key.labels[label]), rules(wrong))
+			}
+			if n.ExcludeFromLoadBalancers && label == excludeLabel {
+				v.clash(p, []place{at("node", "exclude_from_load_balancers")}, "is set by node.exclude_from_load_balancers, expected only one of the two")
+			}
 		}
 	}
+	for _, key := range []struct {
+		name        string
+		annotations map[string]string
+	}{{"annotations_before", n.AnnotationsBefore}, {"annotations_after", n.AnnotationsAfter}} {
+		for _, name := range slices.Sorted(maps.Keys(key.annotations)) {
+			p := at("node", key.name, name)
+			// As the API server does: the name of an annotation may have capitals.
+			v.name(p, name, func(name string) []string { return content.IsLabelKey(strings.ToLower(name)) })
+			if strings.HasPrefix(strings.ToLower(name), ownPrefix) {
+				v.add(p, "annotations with %q are for kured itself", ownPrefix)
+			}
+		}
+	}
+	if t := n.WaitingTaint; t != "" {
+		v.name(at("node", "waiting_taint"), t, content.IsLabelKey)
+	}
 }
 
-// absolute reports whether p can name a file from the root.
-func absolute(p string) bool {
-	return filepath.IsAbs(p) && !strings.HasSuffix(p, "/") && !strings.ContainsAny(p, "\x00\n") &&
-		filepath.Base(p) != "." && filepath.Base(p) != ".."
+func (v *validator) reboot(r Reboot) {
+	v.oneOf(at("reboot", "method"), r.Method, RebootMethods())
+	v.duration(at("reboot", "delay"), r.Delay, 0, day)
+	if len(r.Message) > maxMessage {
+		v.add(at("reboot", "message"), "has %d bytes, expected at most %d", len(r.Message), maxMessage)
+	}
+	if oneLine(r.Message) != r.Message && len(r.Message) <= maxMessage {
+		v.add(at("reboot", "message"), "has control characters or more than one line")
+	}
+	v.duration(at("reboot", "min_uptime"), r.MinUptime, 0, week)
+	v.atLeast(at("reboot", "max_per_day"), r.MaxPerDay, 1)
+	v.atLeastSecond(at("reboot", "confirm_within"), r.ConfirmWithin)
+	if v.duration(at("reboot", "overdue"), r.Overdue, minute, day) && r.Overdue <= r.ConfirmWithin {
+		v.clash(at("reboot", "overdue"), []place{at("reboot", "confirm_within")},
+			"%q is not more than reboot.confirm_within, which is %q", r.Overdue, r.ConfirmWithin)
+	}
 }
 
-// list is `"a", "b" or "c"`.
-func list(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = fmt.Sprintf("%q", w)
+func (v *validator) compat(c Compat) {
+	if c.DaemonSet != "" {
+		namespace, name, both := strings.Cut(c.DaemonSet, "/")
+		if !both || len(validation.IsDNS1123Label(namespace))+len(validation.IsDNS1123Subdomain(name)) > 0 {
+			v.add(at("compat", "daemonset"), "%s is not NAMESPACE/NAME, such as \"kube-system/kured\"", text(c.DaemonSet))
+		}
 	}
-	if len(quoted) < 2 {
-		return strings.Join(quoted, "")
-	}
-	return strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
+	v.name(at("compat", "lock_annotation"), c.LockAnnotation, func(name string) []string { return content.IsLabelKey(strings.ToLower(name)) })
 }
