@@ -74,6 +74,8 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	root.AddCommand(newRun(), newUncordon(), newStatus(), newLock(), newConfig(), newVersion())
+	root.AddCommand(newHook())
+	root.AddCommand(newSource())
 	return root
 }
 

@@ -30,7 +30,11 @@ func (e *PartError) Error() string { return e.Detail }
 // Run executes the hooks in the environment of this process and stops at the first that does not exit with 0, with a
 // *PartError. When ctx ends the hook that runs gets a SIGTERM and is awaited; systemd kills what does not heed it.
 func (p Parts) Run(ctx context.Context, phase string) error {
-	hooks, err := List(p.Directory, phase)
+	directory, err := filepath.Abs(p.Directory) // the hooks begin in another one
+	var hooks []string
+	if err == nil {
+		hooks, err = List(directory, phase)
+	}
 	if err != nil {
 		return &PartError{ExitFailed, printable(err.Error())}
 	}

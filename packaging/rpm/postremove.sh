@@ -2,7 +2,7 @@
 # unfinished cycle; a daemon that the administrator stopped stays stopped. An erased one leaves only its edited
 # configuration: rpm knows no purge, and the state is no more than a list of the last day's reboots.
 if [ "$1" -eq 0 ]; then
-	rm -rf /var/lib/kured
+	rm -rf /var/lib/kured /run/kured /run/kured-sentinel
 fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload >/dev/null 2>&1 || :
