@@ -12,6 +12,7 @@ import (
 
 // Names of D-Bus errors that the fake gives of its own accord.
 const (
+	errorInvalidArgs         = "org.freedesktop.DBus.Error.InvalidArgs"
 	errorAccessDenied        = "org.freedesktop.DBus.Error.AccessDenied"
 	errorUnknownProperty     = "org.freedesktop.DBus.Error.UnknownProperty"
 	errorOperationInProgress = "org.freedesktop.login1.OperationInProgress"
@@ -22,6 +23,11 @@ func (l *Login1) export(conn *dbus.Conn) error {
 		"CanReboot":      l.methodCanReboot,
 		"ListInhibitors": l.methodListInhibitors,
 		"Reboot":         l.methodReboot,
+
+		"RebootWithFlags":         l.methodRebootWithFlags,
+		"ScheduleShutdown":        l.methodScheduleShutdown,
+		"CancelScheduledShutdown": l.methodCancelScheduledShutdown,
+		"SetWallMessage":          l.methodSetWallMessage,
 	}, objectPath, managerName); err != nil {
 		return err
 	}
@@ -74,6 +80,7 @@ func (l *Login1) methodGet(iface, name string) (dbus.Variant, *dbus.Error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.asked[name]++
 	if value, there := l.raw[name]; there {
 		return dbus.MakeVariant(value), nil
 	}
@@ -83,6 +90,12 @@ func (l *Login1) methodGet(iface, name string) (dbus.Variant, *dbus.Error) {
 		return dbus.MakeVariant(l.preparing), nil
 	case name == "BlockInhibited" || name == "DelayInhibited":
 		return dbus.MakeVariant(l.inhibited(name)), nil
+	case name == "ScheduledShutdown":
+		return dbus.MakeVariant(l.plan.schedule), nil
+	case name == "WallMessage":
+		return dbus.MakeVariant(l.wallMessage), nil
+	case name == "EnableWallMessages":
+		return dbus.MakeVariant(l.wallEnabled), nil
 	}
 	return dbus.MakeVariant(""), dbus.NewError(errorUnknownProperty, []any{"unknown property " + iface + "." + name})
 }
@@ -131,12 +144,8 @@ func (l *Login1) act(answer Answer) *dbus.Error {
 	if answer.Do == Refuse {
 		return dbus.NewError(answer.Error, []any{answer.Message})
 	}
-	if l.refuseBlocked {
-		for _, held := range l.inhibitors {
-			if held.blocks() {
-				return dbus.NewError(errorAccessDenied, []any{"Access denied due to active block inhibitor"})
-			}
-		}
+	if l.blocked() {
+		return dbus.NewError(errorAccessDenied, []any{"Access denied due to active block inhibitor"})
 	}
 	if l.preparing {
 		return dbus.NewError(errorOperationInProgress, []any{"There's already a shutdown or sleep operation in progress"})
@@ -147,13 +156,11 @@ func (l *Login1) act(answer Answer) *dbus.Error {
 		l.announce(false)
 		return dbus.NewError(answer.Error, []any{answer.Message})
 	case Accept:
-		l.preparing = true
-		l.announce(true)
-		if !l.delayed() {
-			l.execute()
-		} else if l.delayMax > 0 {
-			l.expireLater()
+		if l.version >= toldSince {
+			l.resetSchedule()
+			l.wall(l.wallMessage + "\nThe system will reboot now!")
 		}
+		l.begin()
 	}
 	return nil
 }
@@ -173,6 +180,22 @@ func (l *Login1) lose(loss Loss) {
 }
 
 // The functions below need l.mu held.
+
+// begin goes down, as far as delay inhibitors let it.
+func (l *Login1) begin() {
+	l.preparing = true
+	l.announce(true)
+	if !l.delayed() {
+		l.execute()
+	} else if l.delayMax > 0 {
+		l.expireLater()
+	}
+}
+
+// blocked tells whether an inhibitor keeps root from shutting down or scheduling that.
+func (l *Login1) blocked() bool {
+	return l.refuseBlocked && slices.ContainsFunc(slices.Collect(maps.Values(l.inhibitors)), inhibitor.blocks)
+}
 
 func (l *Login1) delayed() bool {
 	return slices.ContainsFunc(slices.Collect(maps.Values(l.inhibitors)), inhibitor.delays)

@@ -4,7 +4,8 @@
 // 247 to 258): PrepareForShutdown(true) is sent before the reply, PreparingForShutdown stays true from then on, a
 // second Reboot is answered with OperationInProgress, delay inhibitors hold the reboot back, a cancelled job sends
 // PrepareForShutdown(false), and every inhibitor that comes or goes is told by PropertiesChanged. It can be told
-// to refuse, to lose its reply and to vanish. It never reboots anything: an accepted reboot calls a function.
+// to refuse, to lose its reply and to vanish. Schedules, dry runs, wall messages and flags behave as in the version
+// of systemd that SetVersion names. It never reboots anything: an accepted reboot calls a function.
 package fakelogin1
 
 import (
@@ -100,6 +101,18 @@ type Login1 struct {
 	calls         int
 	reboots       int
 	raw           map[string]any // values of properties that replace the right ones
+	asked         map[string]int // how often, by property
+
+	systemd        *dbus.Conn // of org.freedesktop.systemd1
+	version        int
+	versionText    string
+	scheduleAnswer Answer
+	plan           planned
+	clock          time.Duration // ahead of the real one
+	wallMessage    string
+	wallEnabled    bool
+	walls          []string
+	flags          uint64
 }
 
 // TB is the part of testing.TB that Start needs.
@@ -127,10 +140,11 @@ func New() (*Login1, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Login1{bus: bus, canReboot: "yes", inhibitors: map[int]inhibitor{}, raw: map[string]any{}}
-	if err := l.Arrive(); err != nil {
+	l := &Login1{bus: bus, canReboot: "yes", inhibitors: map[int]inhibitor{}, raw: map[string]any{}, asked: map[string]int{}}
+	l.SetVersion("252.39-1~deb12u2")
+	if err := errors.Join(l.startSystemd(), l.Arrive()); err != nil {
 		bus.Close()
-		return nil, err
+		return nil, fmt.Errorf("fake login1: %w", err)
 	}
 	return l, nil
 }
@@ -147,15 +161,18 @@ func (l *Login1) Close() {
 	l.closed = true
 	l.mu.Unlock()
 	l.Leave()
+	_ = l.systemd.Close()
 	l.bus.Close()
 	l.callbacks.Wait()
 }
 
-// Leave makes logind vanish from the bus, as if it had crashed. What it knew is kept for Arrive.
+// Leave makes logind vanish from the bus, as if it had crashed. What it knew is kept for Arrive, but for what was
+// scheduled: that is what the file says of it.
 func (l *Login1) Leave() {
 	l.mu.Lock()
 	conn, gone := l.conn, l.gone
 	l.conn = nil
+	l.stopTimer()
 	l.mu.Unlock()
 	if conn != nil {
 		// The name first, and with an answer: from here on nobody finds logind under it.
@@ -178,6 +195,8 @@ func (l *Login1) Arrive() error {
 		return errors.New("fake login1: already on the bus, or closed")
 	}
 	l.conn, l.gone = conn, make(chan struct{})
+	l.wallEnabled = true
+	l.reload()
 	l.mu.Unlock()
 	if err := l.export(conn); err != nil {
 		l.Leave()
@@ -201,6 +220,7 @@ func (l *Login1) Restart() error {
 	l.mu.Lock()
 	l.inhibitors = map[int]inhibitor{}
 	l.preparing, l.executed = false, false
+	_ = os.Remove(l.ScheduleFile())
 	l.mu.Unlock()
 	return l.Arrive()
 }
@@ -208,7 +228,7 @@ func (l *Login1) Restart() error {
 // AnswerReboot sets how Reboot is answered from now on.
 func (l *Login1) AnswerReboot(answer Answer) { l.set(func() { l.answer = answer }) }
 
-// AnswerQueries sets how everything but Reboot is answered: only Answer.Error with Refuse, and Loss, matter.
+// AnswerQueries sets how everything but Reboot and ScheduleShutdown is answered: only Answer.Error with Refuse, and Loss, matter.
 func (l *Login1) AnswerQueries(answer Answer) { l.set(func() { l.queries = answer }) }
 
 // SetCanReboot sets what CanReboot answers: "yes" at first.
@@ -244,6 +264,13 @@ func (l *Login1) Calls() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.calls
+}
+
+// Asked counts how often a property was asked for.
+func (l *Login1) Asked(property string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked[property]
 }
 
 // Reboots counts the reboots that would have happened.
