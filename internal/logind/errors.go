@@ -60,6 +60,7 @@ func (e *RefusedError) Advice() string {
 const (
 	nameAccessDenied   = "org.freedesktop.DBus.Error.AccessDenied"
 	nameInteractive    = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
+	nameInvalidArgs    = "org.freedesktop.DBus.Error.InvalidArgs"
 	nameNotSupported   = "org.freedesktop.DBus.Error.NotSupported"
 	nameNoServer       = "org.freedesktop.DBus.Error.NoServer"
 	nameServiceUnknown = "org.freedesktop.DBus.Error.ServiceUnknown"

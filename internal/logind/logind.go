@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/godbus/dbus/v5"
@@ -18,6 +19,14 @@ import (
 type Manager struct {
 	// Address is the D-Bus address of a unix socket, such as unix:path=/run/dbus/system_bus_socket.
 	Address string
+	// ScheduleFile is where logind writes down what it has scheduled, /run/systemd/shutdown/scheduled. Only
+	// announcements need it, and they need to be allowed to remove it.
+	ScheduleFile string
+	// KexecFile is where the kernel tells whether one is loaded for kexec, /sys/kernel/kexec_loaded. Only the method
+	// [Kexec] needs it.
+	KexecFile string
+
+	now func() time.Time // what the clock on the wall shows; nil: time.Now
 }
 
 // Inhibitor is a lock that somebody took with systemd-inhibit(1) or its D-Bus call.
@@ -172,10 +181,14 @@ func (m Manager) WatchInhibitors(ctx context.Context) (<-chan struct{}, error) {
 // inhibitorsChanged recognises the signal that logind sends each time a block inhibitor comes or goes
 // (bus_manager_send_inhibited_change in logind-inhibit.c), weak ones included.
 func (s *session) inhibitorsChanged(signal *dbus.Signal) bool {
+	return s.propertyChanged(signal, "BlockInhibited")
+}
+
+// propertyChanged tells whether a signal says that a property of the manager has changed.
+func (s *session) propertyChanged(signal *dbus.Signal, name string) bool {
 	if signal.Name != changedSignal || signal.Sender != s.owner || len(signal.Body) != 3 {
 		return false
 	}
-	const name = "BlockInhibited"
 	values, _ := signal.Body[1].(map[string]dbus.Variant)
 	invalidated, _ := signal.Body[2].([]string)
 	_, there := values[name]

@@ -22,17 +22,22 @@ import (
 // Only an answer of logind counts, never the lack of one: with a delay inhibitor the call returns long before the
 // machine goes down, and when the machine goes down the reply may not arrive.
 func (m Manager) Reboot(ctx context.Context, confirmWithin time.Duration) error {
+	return m.RebootBy(ctx, Normal, confirmWithin)
+}
+
+// reboot calls a method of logind that reboots.
+func (m Manager) reboot(ctx context.Context, confirmWithin time.Duration, method string, argument any) error {
 	s, err := m.open(ctx, true)
 	if err != nil {
-		return notSent(ctx, err)
+		return notSent(ctx, method, err)
 	}
 	defer func() { s.close() }()
 
 	deadline := time.NewTimer(confirmWithin)
 	defer deadline.Stop()
-	call := s.conn.Object(s.owner, objectPath).GoWithContext(ctx, manager+".Reboot", 0, make(chan *dbus.Call, 1), false)
+	call := s.conn.Object(s.owner, objectPath).GoWithContext(ctx, manager+"."+method, 0, make(chan *dbus.Call, 1), argument)
 
-	w := wait{session: s, reply: call.Done, deadline: deadline.C, patience: min(answerWithin, max(confirmWithin, time.Second))}
+	w := wait{session: s, method: method, reply: call.Done, deadline: deadline.C, patience: min(answerWithin, max(confirmWithin, time.Second))}
 	for {
 		next, err := w.next(ctx)
 		if next == reconnect {
@@ -51,17 +56,17 @@ func (m Manager) Reboot(ctx context.Context, confirmWithin time.Duration) error 
 }
 
 // notSent is the error of a Reboot call that could not be made.
-func notSent(ctx context.Context, err error) error {
+func notSent(ctx context.Context, method string, err error) error {
 	var no *RefusedError
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("ask logind to reboot: %w", ctx.Err())
 	case errors.As(err, &no):
-		return &RefusedError{Method: "Reboot", Name: no.Name, Message: no.Message}
+		return &RefusedError{Method: method, Name: no.Name, Message: no.Message}
 	case errors.Is(err, errConnect):
-		return &RefusedError{Method: "Reboot", Name: nameNoServer, Message: err.Error()}
+		return &RefusedError{Method: method, Name: nameNoServer, Message: err.Error()}
 	default:
-		return &RefusedError{Method: "Reboot", Name: nameNoReply, Message: err.Error()}
+		return &RefusedError{Method: method, Name: nameNoReply, Message: err.Error()}
 	}
 }
 
@@ -95,6 +100,7 @@ func (m Manager) reopen(ctx context.Context, lost *session) (*session, error) {
 // wait is what Reboot has seen so far.
 type wait struct {
 	session  *session
+	method   string            // what was called
 	reply    <-chan *dbus.Call // nil when the reply is there or lost
 	deadline <-chan time.Time
 	late     bool          // the deadline has passed
@@ -147,7 +153,7 @@ func (w *wait) replied(ctx context.Context, call *dbus.Call) (step, error) {
 	w.drain()
 	switch judge(call.Err) {
 	case refused:
-		return decided, &RefusedError{Method: "Reboot", Name: dbusName(call.Err), Message: printable(call.Err.Error())}
+		return decided, &RefusedError{Method: w.method, Name: dbusName(call.Err), Message: printable(call.Err.Error())}
 	case goingDown:
 		return decided, unknown(ctx, fmt.Errorf("systemd is shutting down already: %w", call.Err))
 	}
