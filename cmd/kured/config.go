@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -9,7 +13,7 @@ import (
 )
 
 // configPath is where the packages put the configuration.
-const configPath = "/etc/kured/kured.toml"
+const configPath = config.DefaultPath
 
 // configFlag adds --config to a command.
 func configFlag(cmd *cobra.Command) {
@@ -43,19 +47,36 @@ func newConfig() *cobra.Command {
 	}
 	parent.AddCommand(&cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Say what is wrong with a configuration file, " + configPath + " by default",
+		Short: "Say what is wrong with a configuration file and its drop-ins, " + configPath + " by default",
 		Args:  args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			path := configPath
+			path, load := configPath, config.LoadOptional
 			if len(given) == 1 {
-				path = given[0]
+				path, load = given[0], config.Load
 			}
-			if _, err := config.Load(path); err != nil {
+			if _, err := load(path); err != nil {
 				return &exitError{exitConfig, err}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
-			return err
+			return listFiles(cmd.OutOrStdout(), path)
 		},
 	})
 	return parent
+}
+
+// listFiles says which files were read and are good.
+func listFiles(out io.Writer, path string) error {
+	files, err := config.Files(path)
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		verdict := "ok"
+		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			verdict = "missing, and need not exist"
+		}
+		if _, err := fmt.Fprintf(out, "%s: %s\n", name, verdict); err != nil {
+			return err
+		}
+	}
+	return nil
 }
