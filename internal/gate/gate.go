@@ -61,6 +61,7 @@ func (s Set) Check(ctx context.Context, at Moment) Verdict {
 	for i, g := range s.Gates {
 		if v := g.Check(ctx, at); !v.Open {
 			v.by = i + 1
+			v.Next = v.Next.Round(0).UTC() // verdicts are compared, and that makes equal times the same
 			return v
 		}
 	}
@@ -137,14 +138,15 @@ func (s Set) pause(ctx context.Context) bool {
 // clock that is set meanwhile is noticed by then.
 const clockChecked = time.Hour
 
-// alarm signals each time that next has come, which it asks again after that.
-// Zero: there is none, now and for the next hour.
+// alarm signals each time that next has come, which it asks again after that,
+// and within an hour where the clock was set so that next is another. Zero: there
+// is none, now and for the next hour.
 func alarm(ctx context.Context, now func() time.Time, next func(now time.Time) time.Time) <-chan struct{} {
 	events := make(chan struct{}, 1)
 	go func() {
 		defer close(events)
-		for {
-			at, after := next(now()), clockChecked
+		for at := next(now()); ; {
+			after := clockChecked
 			if !at.IsZero() {
 				after = min(clockChecked, max(time.Millisecond, at.Sub(now())))
 			}
@@ -155,13 +157,15 @@ func alarm(ctx context.Context, now func() time.Time, next func(now time.Time) t
 				t.Stop()
 				return
 			}
-			if at.IsZero() || now().Before(at) {
-				continue
+			moment := now()
+			then := next(moment)
+			if come := !at.IsZero() && !moment.Before(at); come || !then.Equal(at) {
+				select {
+				case events <- struct{}{}:
+				default:
+				}
 			}
-			select {
-			case events <- struct{}{}:
-			default:
-			}
+			at = then
 		}
 	}()
 	return events

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +79,136 @@ func TestSetWatch(t *testing.T) {
 		cancel()
 		synctest.Wait() // the bubble fails if a goroutine stays
 	})
+}
+
+// polled is a gate that does not notice changes by itself.
+type polled struct{ verdict Verdict }
+
+func (p polled) Check(context.Context, Moment) Verdict { return p.verdict }
+
+// quiet is a gate that would notice changes, and has none.
+type quiet struct{ fixed }
+
+func (q *quiet) Watch(ctx context.Context) (<-chan struct{}, error) {
+	q.watched++
+	events := make(chan struct{})
+	context.AfterFunc(ctx, func() { close(events) })
+	return events, nil
+}
+
+// count counts the signals of the next while.
+func count(changed <-chan struct{}, d time.Duration) (n int) {
+	for end := time.After(d); ; {
+		select {
+		case <-changed:
+			n++
+		case <-end:
+			return n
+		}
+	}
+}
+
+// Behind a closed gate nobody is asked, watched or looked at again, and a gate
+// that notices its changes by itself is not looked at without one.
+func TestSetWatchesOnlyWhatMatters(t *testing.T) {
+	shut := Verdict{Reason: status.Paused}
+	for _, c := range []struct {
+		name    string
+		first   Gate
+		signals int // in a day, with a look about every minute
+		behind  int // watches on the gate behind
+	}{
+		{"closed, notices by itself", &quiet{fixed{verdict: shut}}, 1, 0},
+		{"closed, does not notice", polled{shut}, 24*60 - 1, 0},
+		{"open, notices by itself", &quiet{fixed{verdict: Verdict{Open: true}}}, 1, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				behind := &quiet{fixed{verdict: shut}}
+				set := Set{Gates: []Gate{c.first, behind}, Recheck: time.Minute, Jitter: half}
+				last := set.Check(ctx, Before)
+				asked := behind.asked
+				changed := set.Watch(ctx, last)
+				synctest.Wait() // the first signals, of what changed before the watches, are one
+				if n := count(changed, 24*time.Hour); n != c.signals {
+					t.Errorf("%d signals in a day, want %d", n, c.signals)
+				}
+				if asked != c.behind || behind.asked != asked || behind.watched != c.behind {
+					t.Errorf("the gate behind was asked %d times and watched %d times", behind.asked, behind.watched)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// Equal verdicts are the same: a cycle goes on waiting where nothing is new.
+func TestSetVerdictsCompare(t *testing.T) {
+	at := time.Date(2026, 11, 23, 22, 0, 0, 0, time.UTC)
+	check := func(zone *time.Location) Verdict {
+		return Set{Gates: []Gate{polled{Verdict{Reason: status.Paused, Next: at.In(zone)}}}}.Check(t.Context(), Before)
+	}
+	if a, b := check(time.FixedZone("", 3600)), check(time.FixedZone("", 3600)); a != b {
+		t.Errorf("%+v is not %+v", a, b)
+	}
+}
+
+// An alarm goes by the wall clock, whichever way it is set meanwhile.
+func TestAlarm(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  time.Duration // of the clock, after ten minutes
+		want []time.Duration
+	}{
+		{"left alone", 0, []time.Duration{3 * time.Hour, 5 * time.Hour}},
+		{"forth, past the first", 4 * time.Hour, []time.Duration{time.Hour}},
+		{"forth, past both", 9 * time.Hour, []time.Duration{time.Hour}},
+		{"forth, before the first", 2 * time.Hour, []time.Duration{time.Hour, 3 * time.Hour}},
+		{"back", -2 * time.Hour, []time.Duration{5 * time.Hour, 7 * time.Hour}},
+		{"back, where another is next", -9 * time.Hour, []time.Duration{time.Hour, 2 * time.Hour, 12 * time.Hour, 14 * time.Hour}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				begun := time.Now()
+				var skew atomic.Int64
+				now := func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+				marks := []time.Duration{-7 * time.Hour, 3 * time.Hour, 5 * time.Hour}
+				ring := alarm(ctx, now, func(now time.Time) time.Time {
+					for _, m := range marks {
+						if at := begun.Add(m); at.After(now) {
+							return at
+						}
+					}
+					return time.Time{}
+				})
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				skew.Store(int64(c.set))
+				var got []time.Duration
+				for end := time.After(24 * time.Hour); ; {
+					select {
+					case <-ring:
+						got = append(got, time.Since(begun))
+						continue
+					case <-end:
+					}
+					break
+				}
+				if !slices.Equal(got, c.want) {
+					t.Errorf("rang after %v, want %v", got, c.want)
+				}
+				cancel()
+				if _, ok := <-ring; ok {
+					t.Error("the channel stays open")
+				}
+			})
+		})
+	}
 }
 
 func TestSentinel(t *testing.T) {

@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/kured-host/kured/internal/logind"
 	"github.com/kured-host/kured/internal/status"
@@ -48,12 +47,4 @@ func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 // Watch signals when an inhibitor came or went.
 func (g Inhibitors) Watch(ctx context.Context) (<-chan struct{}, error) {
 	return g.Login.WatchInhibitors(ctx)
-}
-
-// join names up to three items and counts the rest.
-func join(items []string) string {
-	if len(items) > 3 {
-		return fmt.Sprintf("%s and %d more", strings.Join(items[:3], ", "), len(items)-3)
-	}
-	return strings.Join(items, ", ")
 }

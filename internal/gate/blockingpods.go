@@ -1,0 +1,69 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"github.com/kured-host/kured/internal/status"
+)
+
+// PodLister lists pods of all namespaces: CoreV1().Pods("") of client-go.
+type PodLister interface {
+	List(ctx context.Context, options metav1.ListOptions) (*corev1.PodList, error)
+}
+
+// BlockingPods is open while no pod on this node has certain labels and is
+// still at work: it is neither Succeeded nor Failed.
+type BlockingPods struct {
+	Pods      PodLister
+	Node      string
+	Selectors []string // label selectors; a pod that one of them selects blocks
+}
+
+// podsListed bounds the pods of one answer. More than the names that are told
+// serve only to be counted.
+const podsListed = 50
+
+// Check lists the pods, with one request for each selector. A kubelet's
+// credential may do that only with the field selector for its own node
+// (AuthorizeNodeWithSelectors, KEP-4601).
+func (g BlockingPods) Check(ctx context.Context, _ Moment) Verdict {
+	var names []string
+	more := ""
+	seen := map[string]bool{}
+	for _, selector := range g.Selectors {
+		list, err := g.Pods.List(ctx, metav1.ListOptions{
+			LabelSelector: selector,
+			FieldSelector: fields.AndSelectors(
+				fields.OneTermEqualSelector("spec.nodeName", g.Node),
+				fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
+				fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
+			).String(),
+			Limit: podsListed,
+		})
+		if err != nil {
+			return Verdict{Reason: status.PodsUnreadable, Detail: fmt.Sprintf("pods %s on this node cannot be listed: %s", oneLine(selector), oneLine(err.Error()))}
+		}
+		for _, pod := range list.Items {
+			name := oneLine(pod.Namespace + "/" + pod.Name)
+			if finished := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed; finished || seen[name] {
+				continue
+			}
+			seen[name] = true
+			names = append(names, name)
+		}
+		if list.Continue != "" {
+			more = ", or even more"
+		}
+	}
+	if len(names) == 0 && more == "" {
+		return Verdict{Open: true}
+	}
+	slices.Sort(names) // the same pods are the same verdict
+	return Verdict{Reason: status.BlockingPods, Detail: "waits for pods: " + join(names) + more}
+}

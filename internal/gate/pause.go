@@ -1,0 +1,139 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kured-host/kured/internal/status"
+)
+
+// untilWord begins the first word of a pause that ends by itself.
+const untilWord = "until="
+
+// Note is what a person who pauses a node says.
+type Note struct {
+	Until  time.Time // when the pause ends by itself; zero: never
+	Reason string    // one printable line of at most 200 characters; may be empty
+}
+
+// ParseNote reads the text of a pause: an optional first word until=TIME, with
+// a time as in RFC 3339, and then the reason. An empty text is a pause, too. With
+// an error, which quotes the time, the text is a pause of which nobody knows the end.
+func ParseNote(text string) (Note, error) {
+	text = strings.TrimSpace(text)
+	rest, ok := strings.CutPrefix(text, untilWord)
+	if !ok {
+		return Note{Reason: oneLine(text)}, nil
+	}
+	word, reason := rest, ""
+	if i := strings.IndexAny(rest, " \t\r\n"); i >= 0 {
+		word, reason = rest[:i], rest[i:]
+	}
+	until, err := time.Parse(time.RFC3339, word)
+	if err != nil {
+		return Note{Reason: oneLine(reason)}, fmt.Errorf("%q does not give a time such as %s2026-12-20T22:00:00Z", untilWord+oneLine(word), untilWord)
+	}
+	return Note{Until: until, Reason: oneLine(reason)}, nil
+}
+
+// String is the text that ParseNote reads.
+func (n Note) String() string {
+	if n.Until.IsZero() {
+		return n.Reason
+	}
+	return strings.TrimSpace(untilWord + n.Until.Format(time.RFC3339Nano) + " " + n.Reason)
+}
+
+// paused is the verdict on the text of a pause; where says whose it is.
+func paused(text, where string, now time.Time) Verdict {
+	note, err := ParseNote(text)
+	switch {
+	case err != nil:
+		return Verdict{Reason: status.PauseUnreadable, Detail: fmt.Sprintf("%s: paused, but nobody knows until when: %v", where, err)}
+	case note.Until.IsZero():
+		return Verdict{Reason: status.Paused, Detail: where + ": paused" + because(note.Reason)}
+	case now.Before(note.Until):
+		return Verdict{
+			Reason: status.Paused,
+			Detail: fmt.Sprintf("%s: paused until %s%s", where, note.Until.UTC().Format(time.RFC3339), because(note.Reason)),
+			Next:   note.Until,
+		}
+	}
+	return Verdict{Open: true}
+}
+
+// Pause is open while no file pauses this node. The text of the file is that
+// of ParseNote.
+type Pause struct {
+	Path string // absolute; neither it nor its directory has to exist
+	Now  func() time.Time
+}
+
+// Check reads the file.
+func (g Pause) Check(context.Context, Moment) Verdict {
+	text, err := readNote(g.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Verdict{Open: true}
+	case err != nil:
+		return Verdict{Reason: status.PauseUnreadable, Detail: "whether this node is paused cannot be read: " + err.Error()}
+	}
+	return paused(text, g.Path, g.Now())
+}
+
+// Watch signals when the file changes, comes or goes, and when its pause ends.
+func (g Pause) Watch(ctx context.Context) (<-chan struct{}, error) {
+	changes, err := watchFile(ctx, g.Path)
+	if err != nil {
+		return nil, err
+	}
+	events := make(chan struct{}, 1)
+	go func() {
+		defer close(events)
+		for {
+			// Anew after each change: the file may name another time.
+			waiting, cancel := context.WithCancel(ctx)
+			over := alarm(waiting, g.Now, func(time.Time) time.Time { return g.Check(ctx, Before).Next })
+			var ok bool
+			select {
+			case _, ok = <-changes:
+			case _, ok = <-over:
+			}
+			cancel()
+			if !ok {
+				return
+			}
+			select {
+			case events <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return events, nil
+}
+
+// readNote reads the beginning of a regular file, and waits for nothing that
+// is none, such as a named pipe.
+func readNote(path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 8*longest))
+	return string(text), err
+}
