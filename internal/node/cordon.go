@@ -145,14 +145,21 @@ func markOf(obj *corev1.Node) string {
 	return strings.TrimSpace(obj.Annotations[MarkAnnotation])
 }
 
+// A write says how a patch is sent. It has to carry the resourceVersion that was read.
+type write struct {
+	by          types.PatchType
+	subresource []string // one or none
+	dryRun      bool
+}
+
 // change reads the Node, asks what merge patch to write and writes it, until nothing is left to write. Any error
 // that leaves open whether the write happened is answered by reading again: the Node tells.
 func (n *Node) change(ctx context.Context, verb string, decide func(*corev1.Node) []byte) (changed bool, err error) {
-	return n.changeBy(ctx, verb, types.MergePatchType, decide)
+	return n.changeBy(ctx, verb, write{by: types.MergePatchType}, decide)
 }
 
-// changeBy is change by a patch of that type, which has to carry the resourceVersion that was read, of a subresource or none.
-func (n *Node) changeBy(ctx context.Context, verb string, by types.PatchType, decide func(*corev1.Node) []byte, subresource ...string) (changed bool, err error) {
+// changeBy is change by another kind of write.
+func (n *Node) changeBy(ctx context.Context, verb string, w write, decide func(*corev1.Node) []byte) (changed bool, err error) {
 	var last error
 	sent := false // a write of ours may have happened
 	for attempt := range writeAttempts {
@@ -173,7 +180,7 @@ func (n *Node) changeBy(ctx context.Context, verb string, by types.PatchType, de
 		if patch == nil {
 			return sent, nil
 		}
-		err = n.patch(ctx, by, patch, subresource)
+		err = n.patch(ctx, w, patch)
 		switch {
 		case err == nil:
 			return true, nil
@@ -188,10 +195,14 @@ func (n *Node) changeBy(ctx context.Context, verb string, by types.PatchType, de
 	return false, n.wrap(verb, last)
 }
 
-func (n *Node) patch(ctx context.Context, by types.PatchType, patch []byte, subresource []string) error {
+func (n *Node) patch(ctx context.Context, w write, patch []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err := n.client.CoreV1().Nodes().Patch(ctx, n.name, by, patch, metav1.PatchOptions{}, subresource...)
+	var opts metav1.PatchOptions
+	if w.dryRun {
+		opts.DryRun = []string{metav1.DryRunAll}
+	}
+	_, err := n.client.CoreV1().Nodes().Patch(ctx, n.name, w.by, patch, opts, w.subresource...)
 	return err
 }
 

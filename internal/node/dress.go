@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // DressedAnnotation remembers on a Node what kured put on it with the cordon, what was there before, and in which boot:
@@ -157,6 +159,22 @@ func (d Dress) takeOff(obj *corev1.Node, returned bool, boot string, at time.Tim
 	for key, template := range d.AnnotationsAfter {
 		p.annotate(key, values.text(template))
 	}
+}
+
+// Rehearse asks the API server, by a dry run, whether it would let us put on the Dress: the names of Before and After. It
+// changes nothing. CheckDress knows what a kubelet is refused; this is for what admission policies refuse beside, and is to be
+// asked before the lock is. Without a Dress nothing is sent. Errors and retries are those of Cordon.
+func (n *Node) Rehearse(ctx context.Context) error {
+	if n.dress.empty() {
+		return nil
+	}
+	_, err := n.changeBy(ctx, "rehearse the labels and annotations of", write{by: types.MergePatchType, dryRun: true}, func(obj *corev1.Node) []byte {
+		var p nodePatch
+		n.dress.takeOff(obj, true, n.bootID, time.Now(), &p)
+		n.dress.wear(obj, n.bootID, time.Now(), &p)
+		return p.encode(obj)
+	})
+	return err
 }
 
 func (r record) encode() string {

@@ -113,10 +113,14 @@ func ConditionReason(reason status.Reason) string {
 // so already nothing is written. Only status.conditions of the four types is touched, which leaves the kubelet's own ones
 // alone, as the kubelet leaves alone these. Errors and retries are those of Cordon.
 func (n *Node) SetConditions(ctx context.Context, want []Condition) error {
-	_, err := n.changeBy(ctx, "set the conditions of", types.StrategicMergePatchType, func(obj *corev1.Node) []byte {
+	_, err := n.changeBy(ctx, "set the conditions of", statusWrite(), func(obj *corev1.Node) []byte {
 		return conditionsPatch(obj, want, time.Now())
-	}, "status")
+	})
 	return err
+}
+
+func statusWrite() write {
+	return write{by: types.StrategicMergePatchType, subresource: []string{"status"}}
 }
 
 // conditionsPatch returns the write that SetConditions needs, nil if none: a strategic merge patch, which merges conditions by
