@@ -37,6 +37,9 @@ func TestHonestLife(t *testing.T) {
 	})
 }
 
+// excluded is the label by which a node gets no traffic from load balancers.
+const excluded = "node.kubernetes.io/exclude-from-external-load-balancers"
+
 // honestLife is all that kured asks of the API server in a cycle.
 func (w *world) honestLife(t *testing.T, node caller) {
 	t.Helper()
@@ -47,6 +50,16 @@ func (w *world) honestLife(t *testing.T, node caller) {
 	}
 	onNode := func(patch string) request {
 		return request{method: "PATCH", path: nodesPath + "node-a", media: mergePatch, body: patch}
+	}
+	conditions := func(list string) request {
+		return request{method: "PATCH", path: nodesPath + "node-a/status", media: strategicPatch, body: `{"status":{"conditions":[` + list + `]}}`}
+	}
+	if node.name != byKubelet { // NodeRestriction refuses it
+		taints := func(patch string) request { // beside the one that the API server gives each new Node
+			return request{method: "PATCH", path: nodesPath + "node-a", media: jsonPatch, body: patch}
+		}
+		w.must(t, node, taints(`[{"op":"add","path":"/spec/taints/-","value":{"key":"kured.dev/waiting","effect":"PreferNoSchedule"}}]`))
+		w.must(t, node, taints(`[{"op":"remove","path":"/spec/taints/1"}]`))
 	}
 	watch := "?watch=true&timeoutSeconds=1&fieldSelector="
 	for _, r := range []request{
@@ -60,13 +73,17 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		burialOf(lockPath, "waiter.node-f", ""), // one after the other: the label is there already
 		patchOf(lockPath, "waiter.node-a", "", "holder.node-a", holds("node-a", "reason", "")),
 		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":"` + strings.Repeat("a", 32) + `"}},"spec":{"unschedulable":true}}`),
+		onNode(`{"metadata":{"annotations":{"kured.dev/dressed":"{}"},"labels":{"kured.dev/x":"y","` + excluded + `":"true"}}}`),
+		conditions(`{"type":"DrainInProgress","status":"True"},{"type":"MaintenancePlanned","status":"True"}`),
 		phase("draining"),
 		{method: "GET", path: "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a"},
 		{method: "GET", path: "/api/v1/pods" + watch + "spec.nodeName%3Dnode-a"},
 		w.eviction("pod-of-node-a", "pod-of-node-a"),
 		phase("rebooting"),
 		{method: "GET", path: "/api/v1/nodes" + watch + "metadata.name%3Dnode-a"},
-		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":null,"kured.dev/released":null}},"spec":{"unschedulable":null}}`),
+		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":null,"kured.dev/released":null,"kured.dev/dressed":null},` +
+			`"labels":{"kured.dev/x":null,"` + excluded + `":null}},"spec":{"unschedulable":null}}`),
+		conditions(`{"type":"DrainInProgress","$patch":"delete"},{"type":"MaintenancePlanned","$patch":"delete"}`),
 		patchOf(lockPath, "waiter.node-a", "", "holder.node-a", ""),
 		patchOf(lockPath, "holder.node-a", holds("node-a")),
 		patchOf(lockPath, "holder.node-a", ""),
