@@ -74,8 +74,11 @@ func (p *plan) held(known *podPlan, now time.Time) (held HeldPod, inTheWay bool)
 		} else {
 			held.Detail += " is not over"
 		}
-		if len(known.pod.Finalizers) > 0 {
-			held.Detail = oneLine(held.Detail + ", finalizers " + strings.Join(known.pod.Finalizers, ", "))
+		if finalizers := strings.Join(known.pod.Finalizers, ", "); finalizers != "" {
+			if known.period() == 0 { // the kubelet has deleted it at last
+				held.Detail = "it has stopped"
+			}
+			held.Detail = oneLine(held.Detail + ", finalizers " + finalizers)
 		}
 		// While the watch is broken it may be long gone.
 		return held, over && p.trouble == ""

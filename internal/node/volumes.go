@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -145,7 +146,7 @@ func volumesOf(nodes []*corev1.Node) []string {
 }
 
 // volumesThatStay returns the volumes of the pods that stay, by name as in the Node's status. A claim that
-// cannot be read counts for nothing: the volume is waited for.
+// is not there, or may not be read, counts for nothing: its volume is waited for.
 func (n *Node) volumesThatStay(ctx context.Context) (map[string]bool, error) {
 	pods, err := n.podsNow(ctx)
 	if err != nil {
@@ -157,7 +158,12 @@ func (n *Node) volumesThatStay(ctx context.Context) (map[string]bool, error) {
 			continue
 		}
 		for _, claim := range claimsOf(pod) {
-			if name := n.volumeOf(ctx, pod.Namespace, claim); name != "" {
+			name, err := n.volumeOf(ctx, pod.Namespace, claim)
+			switch {
+			case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+			case err != nil:
+				return nil, fmt.Errorf("volume of claim %s/%s: %w", pod.Namespace, claim, err)
+			case name != "":
 				names[name] = true
 			}
 		}
@@ -180,17 +186,17 @@ func claimsOf(pod *corev1.Pod) []string {
 }
 
 // volumeOf returns the name, as in the Node's status, of the CSI volume that a claim is bound to: GetVolumeName of
-// pkg/volume/csi and GetUniqueVolumeName of pkg/volume/util in Kubernetes. Empty: it has none, or cannot be read.
-func (n *Node) volumeOf(ctx context.Context, namespace, name string) string {
+// pkg/volume/csi and GetUniqueVolumeName of pkg/volume/util in Kubernetes. Empty: it is bound to none.
+func (n *Node) volumeOf(ctx context.Context, namespace, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	claim, err := n.client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil || claim.Spec.VolumeName == "" {
-		return ""
+		return "", err
 	}
 	volume, err := n.client.CoreV1().PersistentVolumes().Get(ctx, claim.Spec.VolumeName, metav1.GetOptions{})
 	if err != nil || volume.Spec.CSI == nil {
-		return ""
+		return "", err
 	}
-	return "kubernetes.io/csi/" + volume.Spec.CSI.Driver + "^" + volume.Spec.CSI.VolumeHandle
+	return "kubernetes.io/csi/" + volume.Spec.CSI.Driver + "^" + volume.Spec.CSI.VolumeHandle, nil
 }
