@@ -15,6 +15,7 @@ const (
 	maxWaitingRoom = 16   // keeps the lock object within its 4 KB
 	maxPriority    = 9999 // what the lock's entries have room for
 	maxMessage     = 500  // bytes on the terminals of people
+	maxAnnotation  = 1024 // bytes: kured remembers on the Node what it put there
 	week           = 7 * day
 
 	excludeLabel = "node.kubernetes.io/exclude-from-external-load-balancers" // k8s.io/api/core/v1, LabelNodeExcludeBalancers
@@ -54,7 +55,7 @@ func (c Config) check() []finding {
 	v.lock(c.Lock)
 	v.drain(c.Drain)
 	v.node(c.Node)
-	v.duration(at("hooks", "timeout"), c.Hooks.Timeout, second, day)
+	v.duration(at("hooks", "timeout"), c.Hooks.Timeout, second, hour) // as TimeoutStartSec= of kured-hook@.service
 	v.reboot(c.Reboot)
 	v.duration(at("return", "settle"), c.Return.Settle, 0, day)
 	v.duration(at("return", "release_delay"), c.Return.ReleaseDelay, 0, day)
@@ -66,8 +67,8 @@ func (c Config) check() []finding {
 		v.notify(place{table: "notify", index: i + 1}, n)
 	}
 	v.compat(c.Compat)
-	v.atLeastSecond(at("retry", "initial"), c.Retry.Initial)
-	if c.Retry.Max < c.Retry.Initial {
+	v.duration(at("retry", "initial"), c.Retry.Initial, second, week)
+	if v.duration(at("retry", "max"), c.Retry.Max, second, week) && c.Retry.Max < c.Retry.Initial {
 		v.clash(at("retry", "max"), []place{at("retry", "initial")}, "%q is less than retry.initial, which is %q", c.Retry.Max, c.Retry.Initial)
 	}
 	v.oneOf(at("log", "level"), c.Log.Level, LogLevels())
@@ -76,7 +77,7 @@ func (c Config) check() []finding {
 }
 
 func (v *validator) gates(g Gates) {
-	v.duration(at("gates", "recheck"), g.Recheck, 10*second, hour)
+	v.duration(at("gates", "recheck"), g.Recheck, second, hour)
 	for _, s := range g.BlockingPods {
 		if strings.TrimSpace(s) == "" {
 			v.add(at("gates", "blocking_pods"), "an empty label selector selects every pod")
@@ -110,9 +111,12 @@ func (v *validator) lock(l Lock) {
 func (v *validator) drain(d Drain) {
 	// Zero would end every drain before its first eviction; "no limit" would
 	// let one pod hold the lock for ever.
-	v.atLeastSecond(at("drain", "timeout"), d.Timeout)
+	v.duration(at("drain", "timeout"), d.Timeout, second, week)
 	// The API takes whole seconds: "500ms" would become 0, which kills at once.
-	if g := d.GracePeriod; g > 0 && g%second != 0 {
+	switch g := d.GracePeriod; {
+	case g > week:
+		v.add(at("drain", "grace_period"), "%q is out of range, expected \"0s\" to %q, or a negative time", g, week)
+	case g > 0 && g%second != 0:
 		v.add(at("drain", "grace_period"), "%q is not in whole seconds", g)
 	}
 	v.selector(at("drain", "pod_selector"), d.PodSelector)
@@ -158,6 +162,9 @@ func (v *validator) node(n Node) {
 			if strings.HasPrefix(strings.ToLower(name), ownPrefix) {
 				v.add(p, "annotations with %q are for kured itself", ownPrefix)
 			}
+			if n := len(key.annotations[name]); n > maxAnnotation {
+				v.add(p, "has %d bytes, expected at most %d", n, maxAnnotation)
+			}
 		}
 	}
 	if t := n.WaitingTaint; t != "" {
@@ -176,7 +183,7 @@ func (v *validator) reboot(r Reboot) {
 	}
 	v.duration(at("reboot", "min_uptime"), r.MinUptime, 0, week)
 	v.atLeast(at("reboot", "max_per_day"), r.MaxPerDay, 1)
-	v.atLeastSecond(at("reboot", "confirm_within"), r.ConfirmWithin)
+	v.duration(at("reboot", "confirm_within"), r.ConfirmWithin, second, hour)
 	if v.duration(at("reboot", "overdue"), r.Overdue, minute, day) && r.Overdue <= r.ConfirmWithin {
 		v.clash(at("reboot", "overdue"), []place{at("reboot", "confirm_within")},
 			"%q is not more than reboot.confirm_within, which is %q", r.Overdue, r.ConfirmWithin)

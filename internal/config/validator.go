@@ -90,12 +90,6 @@ func (v *validator) atLeast(p place, n, least int) {
 	}
 }
 
-func (v *validator) atLeastSecond(p place, d Duration) {
-	if d < second {
-		v.add(p, "%q is too short, expected %q or more", d, second)
-	}
-}
-
 // name checks a name by one of the functions of apimachinery.
 func (v *validator) name(p place, name string, check func(string) []string) {
 	if wrong := check(name); len(wrong) > 0 {
@@ -165,6 +159,13 @@ func (v *validator) paths(p place, paths []string) {
 			v.add(p, "%s is listed twice", text(path))
 		} else {
 			seen[clean] = true
+		}
+	}
+	for _, path := range paths {
+		for _, end := range []string{".pkgs", ".failed"} {
+			if of, ok := strings.CutSuffix(filepath.Clean(path), end); ok && seen[of] {
+				v.add(p, "%s says something about %s, and cannot be a path of its own", text(path), text(of))
+			}
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 func TestProblemsOfValues(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
-		"gates": {"[gates]\nrecheck = \"5s\"\nblocking_pods = [\"app=x\", \"\", \"a=(b)\"]\ninhibitor_patience = \"-1s\"\ntoo_long = \"1s\"", `kured.toml:2: gates.recheck: "5s" is out of range, expected "10s" to "1h"
+		"gates": {"[gates]\nrecheck = \"5ms\"\nblocking_pods = [\"app=x\", \"\", \"a=(b)\"]\ninhibitor_patience = \"-1s\"\ntoo_long = \"1s\"", `kured.toml:2: gates.recheck: "5ms" is out of range, expected "1s" to "1h"
 kured.toml:3: gates.blocking_pods: an empty label selector selects every pod
 kured.toml:3: gates.blocking_pods: "a=(b)" is not a label selector: found '(', expected: identifier
 kured.toml:4: gates.inhibitor_patience: "-1s" is out of range, expected "0s" to "24h"
@@ -30,12 +30,13 @@ kured.toml:11: drain.preflight: "on" is not known, expected "warn", "block" or "
 kured.toml:2: node.labels_before.a: "b c" is not a value that a label can have: a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character
 kured.toml:2: node.labels_before."x/y/z": "x/y/z" is not a name that Kubernetes accepts: a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character
 kured.toml:3: node.labels_after.long: "{boot}{boot}" is not a value that a label can have: must be no more than 63 bytes`},
-		"annotations": {"[node]\nannotations_before = { \"Example.com/A_b\" = \"any thing\", \"a b\" = \"\" }\nannotations_after = { \"kured.dev/cordoned\" = \"\" }\nwaiting_taint = \"a=b:NoSchedule\"", `kured.toml:2: node.annotations_before."a b": "a b" is not a name that Kubernetes accepts: name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character
+		"annotations": {"[node]\nannotations_before = { \"Example.com/A_b\" = \"any thing\", \"a b\" = \"\" }\nannotations_after = { \"kured.dev/cordoned\" = \"\", long = \"" + strings.Repeat("a", 1025) + "\" }\nwaiting_taint = \"a=b:NoSchedule\"", `kured.toml:2: node.annotations_before."a b": "a b" is not a name that Kubernetes accepts: name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character
 kured.toml:3: node.annotations_after."kured.dev/cordoned": annotations with "kured.dev/" are for kured itself
+kured.toml:3: node.annotations_after.long: has 1025 bytes, expected at most 1024
 kured.toml:4: node.waiting_taint: "a=b:NoSchedule" is not a name that Kubernetes accepts: name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character`},
 		"label twice": {"[node]\nexclude_from_load_balancers = true\nlabels_before = { \"node.kubernetes.io/exclude-from-external-load-balancers\" = \"\" }", `kured.toml:3: node.labels_before."node.kubernetes.io/exclude-from-external-load-balancers": is set by node.exclude_from_load_balancers, expected only one of the two`},
 		"label once":  {"[node]\nlabels_before = { \"node.kubernetes.io/exclude-from-external-load-balancers\" = \"\" }", ``},
-		"hooks":       {"[hooks]\ntimeout = \"0s\"", `kured.toml:2: hooks.timeout: "0s" is out of range, expected "1s" to "24h"`},
+		"hooks":       {"[hooks]\ntimeout = \"0s\"", `kured.toml:2: hooks.timeout: "0s" is out of range, expected "1s" to "1h"`},
 		"reboot": {"[reboot]\nmethod = \"command\"\ndelay = \"25h\"\nmin_uptime = \"-1s\"\noverdue = \"30s\"", `kured.toml:2: reboot.method: "command" is not known, expected "reboot", "kexec" or "soft-reboot"
 kured.toml:3: reboot.delay: "25h" is out of range, expected "0s" to "24h"
 kured.toml:4: reboot.min_uptime: "-1s" is out of range, expected "0s" to "168h"
