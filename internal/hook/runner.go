@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type Runner struct {
 	EnvDirectory string
 	// Timeout bounds all hooks of one phase together; zero: only the unit's own TimeoutStartSec= does.
 	Timeout time.Duration
+
+	reconnect time.Duration // zero: reconnectAfter
 }
 
 // Paces of the Runner.
@@ -109,7 +112,7 @@ func (u *unit) follow(ctx context.Context) error {
 			return err
 		}
 		u.trouble = err
-		timer := time.NewTimer(reconnectAfter)
+		timer := time.NewTimer(cmp.Or(u.reconnect, reconnectAfter))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

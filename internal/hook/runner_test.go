@@ -26,7 +26,7 @@ func newRunner(t *testing.T, service fakesystemd1.Service) (Runner, *fakesystemd
 	if err := os.Mkdir(run, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return Runner{Address: systemd.Address(), Directory: dir, EnvDirectory: run, Timeout: time.Minute}, systemd
+	return Runner{Address: systemd.Address(), Directory: dir, EnvDirectory: run, Timeout: time.Minute, reconnect: 20 * time.Millisecond}, systemd
 }
 
 func put(t *testing.T, path, text string, mode os.FileMode) {
@@ -63,7 +63,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
+			t.Errorf("still not: %s", what) // perhaps not in the test's own goroutine
+			return
 		}
 	}
 }
@@ -257,7 +258,10 @@ func TestRunLosesTheBus(t *testing.T) {
 		release := make(chan struct{})
 		r, systemd := newRunner(t, until(release))
 		systemd.Fail(fakesystemd1.CutAfter)
-		time.AfterFunc(2*reconnectAfter, func() { close(release) })
+		go func() {
+			eventually(t, "joined", func() bool { return systemd.References() == 2 })
+			close(release)
+		}()
 		if err := r.Run(t.Context(), PreDrain, nil); err != nil {
 			t.Error(err)
 		}
@@ -275,6 +279,7 @@ func TestRunLosesTheBus(t *testing.T) {
 	t.Run("and it ends well meanwhile, which systemd forgets: once more", func(t *testing.T) {
 		first := make(chan struct{}, 1)
 		r, systemd := newRunner(t, nil)
+		r.reconnect = 2 * time.Second // so that it has ended by then
 		systemd.Play(func(context.Context, string) fakesystemd1.Ending {
 			select {
 			case first <- struct{}{}:
@@ -296,7 +301,10 @@ func TestRunLosesTheBus(t *testing.T) {
 		go func() { done <- r.Run(t.Context(), PreDrain, nil) }()
 		eventually(t, "started", func() bool { return systemd.Active(unitName) == "activating" })
 		systemd.Bus().CutClients()
-		time.AfterFunc(2*reconnectAfter, func() { close(release) })
+		go func() {
+			eventually(t, "joined", func() bool { return systemd.References() == 2 })
+			close(release)
+		}()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}

@@ -52,7 +52,10 @@ func (u *unit) forget() {
 }
 
 func (s *Systemd) methodRef(sender dbus.Sender, name string) *dbus.Error {
-	s.set(func() { s.unit(name).refs[string(sender)] = struct{}{} })
+	s.set(func() {
+		s.references++
+		s.unit(name).refs[string(sender)] = struct{}{}
+	})
 	return nil
 }
 

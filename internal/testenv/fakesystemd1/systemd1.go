@@ -74,6 +74,8 @@ type Systemd struct {
 	serial  uint32           // of jobs and invocations
 	starts  int
 	stops   int
+
+	references int
 }
 
 type unit struct {
@@ -177,6 +179,13 @@ func (s *Systemd) Active(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.unit(name).active
+}
+
+// References counts the calls to refer to a unit.
+func (s *Systemd) References() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.references
 }
 
 func (s *Systemd) set(f func()) {
