@@ -96,21 +96,15 @@ func TestLockOnTheRealServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	env := map[string]string{
-		"DBUS_SYSTEM_BUS_ADDRESS": fakelogin1.Start(t).Address(), "RUNTIME_DIRECTORY": c.dir, "STATE_DIRECTORY": c.dir,
-		"KURED_BOOT_ID": "0123456789abcdef0123456789abcdef",
-	}
-	h, err := newHouse(cfg, func(key string) string { return env[key] })
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testPlan(t, c.dir, fakelogin1.Start(t).Address(), "0123456789abcdef0123456789abcdef", cfg)
+	var err error
 	logged := &journal{}
-	h.log = slog.New(slog.NewTextHandler(logged, nil))
+	p.log = slog.New(slog.NewTextHandler(logged, nil))
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	var ended sync.WaitGroup
 	ended.Go(func() {
-		if err := h.run(t.Context()); err != nil {
+		if err := p.run(t.Context(), reloading{}); err != nil {
 			t.Error(err)
 		}
 	})

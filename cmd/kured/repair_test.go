@@ -91,12 +91,9 @@ func TestEverythingIsRepaired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"KURED_BOOT_ID": boot, "DBUS_SYSTEM_BUS_ADDRESS": login.Address(), "STATE_DIRECTORY": dir}
-	h, err := newHouse(cfg, func(key string) string { return env[key] })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.runner(cycle.Return, nil, func(status.Status) {}).Do(ctx); err != nil {
+	p := testPlan(t, dir, login.Address(), boot, cfg)
+	back := cycle.Runner{Mode: cycle.Return, Boot: p.boot, Parts: p.parts(nil), Publish: func(status.Status) {}}
+	if err := back.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
 	self, err := plane.Admin().CoreV1().Nodes().Get(ctx, "node-a", metav1.GetOptions{})

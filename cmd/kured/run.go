@@ -4,13 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/logind"
 	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/telemetry"
@@ -22,65 +30,94 @@ func newRun() *cobra.Command {
 		Short: "Watch the sentinel and reboot in turn (the daemon, started by systemd)",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := openHouse(cmd)
+			p, err := openHouse(cmd)
 			if err != nil {
 				return err
 			}
-			return h.run(cmd.Context())
+			hangups := make(chan os.Signal, 1)
+			signal.Notify(hangups, syscall.SIGHUP)
+			defer signal.Stop(hangups)
+			return p.run(cmd.Context(), reloading{hangups, func() (config.Config, error) { return loadConfig(cmd) }})
 		},
 	}
 	configFlag(cmd)
 	return cmd
 }
 
+// reloading is when and how the configuration is read again.
+type reloading struct {
+	asked <-chan os.Signal
+	load  func() (config.Config, error)
+}
+
+// daemonProcess is a running kured run.
+type daemonProcess struct {
+	*house
+	notifier telemetry.Notifier
+	runner   *cycle.Runner
+	parts    chan cycle.Parts                          // for the runner
+	part     func(string, func(context.Context) error) // starts a part of the process, whose error ends it
+	log      *slog.Logger
+}
+
 // run is the daemon, until ctx ends or something fails that only a restart can mend.
-func (h *house) run(ctx context.Context) error {
-	watcher, err := sentinel.New(h.cfg.Sentinel.Paths, h.settle())
-	if err != nil {
+func (p *plan) run(ctx context.Context, again reloading) error {
+	if err := p.supported(ctx); err != nil {
 		return err
 	}
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		return fmt.Errorf("watchdog: %w", err)
 	}
-	notifier := telemetry.Notifier(daemon.SdNotify)
-	board := &board{notifier: notifier, now: status.Status{Version: version, Boot: h.boot, Phase: status.Starting}}
-	runner := h.runner(cycle.Run, watcher, board.publish)
-	server, err := control.Listen(h.socket(), board.status)
-	if err != nil {
-		return err
-	}
-
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
-	part := func(name string, do func(context.Context) error) {
+	d := &daemonProcess{house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), parts: make(chan cycle.Parts, 1), log: p.log}
+	d.part = func(name string, do func(context.Context) error) {
 		all.Go(func() {
 			if err := do(ctx); err != nil {
 				cancel(fmt.Errorf("%s: %w", name, err))
 			}
 		})
 	}
-	part("sentinel", watcher.Run)
-	part("control socket", server.Serve)
-	part("watchdog", func(ctx context.Context) error {
-		notifier.Watchdog(ctx, interval, runner.Alive)
+	board := &board{notifier: d.notifier, now: status.Status{Version: version, Boot: p.boot, Phase: status.Starting}}
+	parts, err := d.begin(p)
+	if err != nil {
+		return err
+	}
+	d.runner = &cycle.Runner{Mode: cycle.Run, Boot: p.boot, Parts: parts, Reload: d.parts, Publish: board.publish, Rest: func() {
+		if err := rest(); err != nil {
+			p.log.Debug(err.Error())
+		}
+	}}
+	server, err := control.Listen(p.socket(), board.status)
+	if err != nil {
+		return err
+	}
+	d.part("control socket", server.Serve)
+	d.part("watchdog", func(ctx context.Context) error {
+		d.notifier.Watchdog(ctx, interval, d.runner.Alive)
 		return nil
 	})
-	part("cycle", func(ctx context.Context) error {
-		err := runner.Do(ctx)
+	d.part("reload", func(ctx context.Context) error {
+		d.reloads(ctx, again)
+		return nil
+	})
+	d.part("cycle", func(ctx context.Context) error {
+		err := d.runner.Do(ctx)
 		if err == nil && ctx.Err() == nil {
 			err = errors.New("ended without being told to")
 		}
+		d.flush(d.runner.Flush)
 		return err
 	})
-	h.log.Info("kured started", "version", version, "boot", h.boot)
-	if err := notifier.Ready(); err != nil {
-		h.log.Warn("systemd was not told that the service is ready: " + err.Error())
+	p.log.Info("kured started", "version", version, "boot", p.boot)
+	if err := d.notifier.Ready(); err != nil {
+		p.log.Warn("systemd was not told that the service is ready: " + err.Error())
 	}
 	<-ctx.Done()
-	if err := notifier.Stopping(); err != nil {
-		h.log.Warn("systemd was not told that the service stops: " + err.Error())
+	if err := d.notifier.Stopping(); err != nil {
+		p.log.Warn("systemd was not told that the service stops: " + err.Error())
 	}
 	all.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -90,7 +127,111 @@ func (h *house) run(ctx context.Context) error {
 		}
 		return cause
 	}
-	h.log.Info("kured stopped")
+	p.log.Info("kured stopped")
+	return nil
+}
+
+// supported refuses what this machine cannot do, however often it is asked.
+func (p *plan) supported(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var never *logind.UnsupportedError
+	if err := p.login.Supports(ctx, logind.Method(p.cfg.Reboot.Method)); errors.As(err, &never) {
+		return &exitError{exitConfig, fmt.Errorf("reboot.method: %w", err)}
+	} else if err != nil {
+		p.log.Warn("whether the reboot method can be used is not known yet: " + err.Error())
+	}
+	if p.cfg.Reboot.Delay > 0 {
+		if err := p.login.CanAnnounce(); err != nil {
+			return &exitError{exitConfig, fmt.Errorf("reboot.delay: %w", err)}
+		}
+	}
+	return nil
+}
+
+// begin starts what a plan needs beside the cycle, until the next one is
+// adopted.
+func (d *daemonProcess) begin(p *plan) (cycle.Parts, error) {
+	watcher, err := sentinel.New(p.cfg.Sentinel.Paths, time.Duration(p.cfg.Sentinel.Settle))
+	if err != nil {
+		return cycle.Parts{}, err
+	}
+	stop := make(chan struct{})
+	d.part("sentinel", func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			select {
+			case <-stop:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		return watcher.Run(ctx)
+	})
+	parts := p.parts(watcher)
+	parts.Dismissed = func() {
+		close(stop)
+		go d.flush(p.notifier.Flush)
+	}
+	return parts, nil
+}
+
+// flush gives notifications the time to arrive.
+func (d *daemonProcess) flush(flush func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := flush(ctx); err != nil {
+		d.log.Warn(err.Error())
+	}
+}
+
+// reloads reads the configuration again each time it is asked to. One that
+// cannot be used changes nothing.
+func (d *daemonProcess) reloads(ctx context.Context, again reloading) {
+	for {
+		select {
+		case <-again.asked:
+		case <-ctx.Done():
+			return
+		}
+		if err := d.notifier.Reloading(); err != nil {
+			d.log.Warn(err.Error())
+		}
+		if err := d.reload(ctx, again.load); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				d.log.Error("the configuration stays as it was: " + strings.TrimSpace(line))
+			}
+		}
+		if err := d.notifier.Ready(); err != nil {
+			d.log.Warn(err.Error())
+		}
+	}
+}
+
+func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, error)) error {
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	p, err := d.plan(cfg)
+	if err != nil {
+		return err
+	}
+	if err := p.supported(ctx); err != nil {
+		return err
+	}
+	parts, err := d.begin(p)
+	if err != nil {
+		return err
+	}
+	select { // one that nobody has taken yet is void
+	case old := <-d.parts:
+		old.Dismissed()
+	default:
+	}
+	d.parts <- parts
+	p.log.Info("configuration read again")
 	return nil
 }
 

@@ -16,9 +16,38 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
+// testPlan is a house with nothing of this machine in reach but dir, and the
+// plan that cfg makes in it.
+func testPlan(t *testing.T, dir, bus, boot string, cfg config.Config) *plan {
+	t.Helper()
+	env := map[string]string{
+		"DBUS_SYSTEM_BUS_ADDRESS": bus,
+		"RUNTIME_DIRECTORY":       dir,
+		"STATE_DIRECTORY":         dir,
+		"CONFIGURATION_DIRECTORY": dir,
+		"KURED_SCHEDULE_FILE":     filepath.Join(dir, "scheduled"),
+		"KURED_BOOT_ID":           boot,
+	}
+	h, err := newHouse(func(key string) string { return env[key] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := h.plan(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // start runs the daemon in this process, with nothing of this machine in
 // reach, and returns where it tells systemd its state.
 func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir string, heard *told, ended <-chan error) {
+	t.Helper()
+	return startReloading(t, change, reloading{})
+}
+
+// startReloading is start for a daemon that may read its configuration again.
+func startReloading(t *testing.T, change func(dir string, cfg *config.Config), again reloading) (dir string, heard *told, ended <-chan error) {
 	t.Helper()
 	dir = t.TempDir()
 	cfg := config.Default()
@@ -36,16 +65,7 @@ func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir strin
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "notify"))
 	t.Setenv("WATCHDOG_USEC", "")
-	env := map[string]string{
-		"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=" + filepath.Join(dir, "no-bus"),
-		"RUNTIME_DIRECTORY":       dir,
-		"STATE_DIRECTORY":         dir,
-		"KURED_BOOT_ID":           "0123456789abcdef0123456789abcdef",
-	}
-	h, err := newHouse(cfg, func(key string) string { return env[key] })
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testPlan(t, dir, "unix:path="+filepath.Join(dir, "no-bus"), "0123456789abcdef0123456789abcdef", cfg)
 	heard = newTold()
 	go func() {
 		buffer := make([]byte, 4096)
@@ -61,7 +81,7 @@ func start(t *testing.T, change func(dir string, cfg *config.Config)) (dir strin
 	done, finished := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(finished)
-		done <- h.run(ctx)
+		done <- p.run(ctx, again)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -88,6 +108,18 @@ func (s *told) add(state string) {
 	s.states = append(s.states, state)
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// count is how many states with the given part were told.
+func (s *told) count(part string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, state := range s.states {
+		if strings.Contains(state, part) {
+			n++
+		}
+	}
+	return n
 }
 
 // await returns the first state that has the given part, now or later.

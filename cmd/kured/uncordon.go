@@ -24,7 +24,7 @@ was no reboot of kured's, and undoes only kured's own cordon. It exits with 75
 when it could not finish in time; systemd then starts it again.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := openHouse(cmd)
+			p, err := openHouse(cmd)
 			if err != nil {
 				return err
 			}
@@ -32,9 +32,16 @@ when it could not finish in time; systemd then starts it again.`,
 			if abandon {
 				mode = cycle.Abandon
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout+p.returnsWithin())
 			defer cancel()
-			if err := h.runner(mode, nil, func(status.Status) {}).Do(ctx); err != nil {
+			runner := cycle.Runner{Mode: mode, Boot: p.boot, Parts: p.parts(nil), Publish: func(status.Status) {}}
+			err = runner.Do(ctx)
+			flushing, stop := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer stop()
+			if err := p.notifier.Flush(flushing); err != nil {
+				p.log.Warn(err.Error())
+			}
+			if err != nil {
 				return &exitError{exitTempFail, fmt.Errorf("not done yet: %w", err)}
 			}
 			return nil
@@ -42,6 +49,6 @@ when it could not finish in time; systemd then starts it again.`,
 	}
 	configFlag(cmd)
 	cmd.Flags().BoolVar(&abandon, "abandon", false, "give back cordon and lock now, without a reboot (used when the package is removed)")
-	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to try")
+	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to try, beside the times that the configuration lets it wait")
 	return cmd
 }

@@ -2,8 +2,11 @@ package cycle
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
+	"github.com/kured-host/kured/internal/hook"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -37,10 +40,16 @@ func (r *Runner) rollBack(ctx context.Context, act Action) error {
 	}
 	failed := act.Reason != status.SentinelGone && act.Reason != status.Abandoned
 	var next time.Duration
-	if failed && (uncordoned || r.seen.Failure != nil) {
+	switch {
+	case act.Reason == status.DryRun:
+		next = r.Settings.BackOffMax
+		r.restTill, r.restWhy = time.Now().Add(next), act.Detail
+	case failed && (uncordoned || r.seen.Failure != nil):
 		next = r.backOff()
 	}
 	r.seen.Failure = nil
+	r.unsilence(ctx)
+	r.rehearseAgain()
 	message := "rolled back: lock released"
 	if uncordoned {
 		message = "rolled back: uncordoned, lock released"
@@ -49,6 +58,9 @@ func (r *Runner) rollBack(ctx context.Context, act Action) error {
 		message += ", next try in " + next.String()
 	}
 	r.Log.Info(message, "phase", status.RollingBack, "reason", act.Reason)
+	if failed && act.Reason != status.DryRun {
+		r.tell(status.EventFailed, act.Reason, act.Detail+"; "+message)
+	}
 	return nil
 }
 
@@ -102,36 +114,88 @@ func (r *Runner) awaitReturn(ctx context.Context) error {
 	return r.lookAgain(ctx)
 }
 
-// verify waits until the node is Ready in this boot.
+// verify waits until the node has proved in every respect that it is well, in
+// the order of the proofs. A node that does not keeps the lock, for as long as
+// the configuration says.
 func (r *Runner) verify(ctx context.Context) error {
 	if r.holder != nil {
 		r.Log.Info("rebooted: the boot id changed", "phase", status.Returning, "boot_before", r.holder.Boot, "boot", r.Boot)
 	}
-	missing := make(chan string, 1)
-	err := r.during(ctx, func(ctx context.Context) error {
-		return r.cluster.Readiness.AwaitReadyReport(ctx, func(what string) { newest(missing, what) })
-	}, watching{missing: missing})
-	if err != nil {
-		return err
+	r.silence(ctx)
+	until := ctx
+	if !r.seen.GiveUp && !r.Settings.GiveUpAt.IsZero() {
+		var cancel context.CancelFunc
+		until, cancel = context.WithDeadline(ctx, r.Settings.GiveUpAt)
+		defer cancel()
+	}
+	proofs := slices.Concat(r.cluster.Ready, []Proof{{status.HookFailed, r.postBoot}}, r.cluster.Well)
+	if r.Hooks == nil {
+		proofs = slices.Concat(r.cluster.Ready, r.cluster.Well)
+	}
+	for _, proof := range proofs {
+		waits := make(chan missing, 1)
+		err := r.during(until, func(ctx context.Context) error {
+			return proof.Await(ctx, func(what string) { newest(waits, missing{proof.Reason, what}) })
+		}, watching{missing: waits})
+		switch {
+		case err != nil && until.Err() != nil && ctx.Err() == nil:
+			return nil // it takes too long
+		case err != nil:
+			return err
+		}
 	}
 	r.seen.Verified = true
-	r.Log.Info("node is Ready in this boot", "phase", status.Returning)
+	r.Log.Info("node is well in this boot", "phase", status.Returning)
 	return nil
+}
+
+// hooksAgain is how soon hooks of the way back are run again that did not end well.
+const hooksAgain = 30 * time.Second
+
+// postBoot is the proof that the hooks of that name give.
+func (r *Runner) postBoot(ctx context.Context, report func(missing string)) error {
+	for told := ""; ; {
+		err := r.Hooks.Run(ctx, hook.PostBoot, r.hookEnvironment())
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if report(err.Error()); told != err.Error() {
+			told = err.Error()
+			r.Log.Warn("the lock is kept: "+told, "phase", status.Returning, "reason", reasonOf(err))
+		}
+		if err := sleep(ctx, hooksAgain); err != nil {
+			return err
+		}
+	}
 }
 
 // comeBack ends the story: pods may come again, the next node may go.
 func (r *Runner) comeBack(ctx context.Context) error {
-	uncordoned, err := r.giveBack(ctx)
+	uncordoned, err := r.uncordonAfterReboot(ctx)
 	if err != nil {
 		return err
 	}
+	r.unsilence(ctx)
 	if r.holder == nil {
 		what := r.seen.Released
 		if what == "" {
 			what = releasedBySomebody
 		}
 		r.Log.Warn("back in service: "+what, "phase", status.Returning, "reason", status.LockLost, "uncordoned", uncordoned)
+		r.seen.Known = false
 		return nil
+	}
+	if d := r.Settings.ReleaseDelay; d > 0 {
+		next := time.Now().Add(d)
+		r.publish(func(s *status.Status) {
+			s.Reason, s.Detail, s.Next = status.ReleaseDelayed, "the lock is released at "+next.UTC().Format(time.RFC3339), &next
+		})
+		if err := r.pause(ctx, d); err != nil {
+			return err
+		}
+	}
+	if err := r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, r.holder.Boot) }); err != nil {
+		return err
 	}
 	message, held := "back in service: lock released", ""
 	if !r.holder.Since.IsZero() {
@@ -141,5 +205,40 @@ func (r *Runner) comeBack(ctx context.Context) error {
 		message = "lock released; the node was cordoned by somebody else and stays so"
 	}
 	r.Log.Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held)
+	r.tell(status.EventBack, "", message)
+	return nil
+}
+
+// uncordonAfterReboot brings the node back into service, and runs the hooks
+// behind that. Until they are well the lock is kept.
+func (r *Runner) uncordonAfterReboot(ctx context.Context) (uncordoned bool, err error) {
+	err = r.short(ctx, func(ctx context.Context) (err error) {
+		uncordoned, err = r.cluster.Self.Uncordon(ctx, r.mark)
+		return err
+	})
+	if err != nil || r.Hooks == nil {
+		return uncordoned, err
+	}
+	r.uncordonedNow = r.uncordonedNow || uncordoned
+	err = r.during(ctx, func(ctx context.Context) error {
+		return r.Hooks.Run(ctx, hook.PostUncordon, r.hookEnvironment())
+	}, watching{})
+	switch {
+	case errors.Is(err, hook.ErrNotNow):
+		return r.uncordonedNow, status.Because(status.HookDeferred, err)
+	case err != nil:
+		return r.uncordonedNow, status.Because(status.HookFailed, err)
+	}
+	return r.uncordonedNow, nil
+}
+
+// giveUp lets the other nodes go on although this one is not well. It stays
+// cordoned until it is.
+func (r *Runner) giveUp(ctx context.Context, act Action) error {
+	if err := r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, r.holder.Boot) }); err != nil {
+		return err
+	}
+	r.Log.Error(act.Detail, "phase", status.Returning, "reason", status.GaveUp)
+	r.tell(status.EventHeld, status.GaveUp, act.Detail)
 	return nil
 }

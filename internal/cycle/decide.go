@@ -54,10 +54,22 @@ const (
 	WantUnknown // it cannot be read
 )
 
+// Preflight is what a rehearsal of the drain has shown, before the node asks
+// for the lock.
+type Preflight int
+
+// The results of the rehearsal.
+const (
+	PreflightDone    Preflight = iota // nothing is in the way, or nobody wants to know
+	PreflightDue                      // not rehearsed yet for this try
+	PreflightBlocked                  // the drain would not end
+)
+
 // Failure is why this try came to nothing.
 type Failure struct {
 	Reason status.Reason
 	Detail string
+	Hold   bool // all is kept as it is, until a person comes
 }
 
 // Observation is all that a decision depends on.
@@ -75,12 +87,16 @@ type Observation struct {
 	Want         Want
 	WantDetail   string       // with WantUnknown: why
 	Gates        gate.Verdict // the first closed one, or open
-	Patient      bool         // a gate that passes by itself may still be waited for
-	Resting      bool         // a back-off runs
-	Failure      *Failure     // of this try, until it is rolled back
-	Drained      bool         // the drain of this cordon has succeeded
-	ShuttingDown bool         // logind has accepted our reboot
-	Verified     bool         // after boot: the node proved that it is well
+	Preflight    Preflight
+	Obstacle     string   // with PreflightBlocked: what is in the way
+	DryRun       bool     // nothing is done to the node
+	Patient      bool     // a gate that passes by itself may still be waited for
+	Resting      bool     // a back-off runs
+	Failure      *Failure // of this try, until it is rolled back
+	Next         Verb     // the first step that is not done yet on the cordoned node: PreDrain to Reboot
+	ShuttingDown bool     // logind has accepted our reboot
+	Verified     bool     // after boot: the node proved that it is well
+	GiveUp       bool     // after boot: that takes longer than the others are to wait
 }
 
 // Verb is one thing to do.
@@ -93,9 +109,18 @@ const (
 	WaitForGates              // wanted, not now
 	WaitBackOff               // rolled back, not yet again
 	LeaveRoom                 // take our name out of the waiting room
+	Rehearse                  // ask what would hold up the drain
+	WaitPreflight             // something would; rehearse again later
 	Acquire                   // wait for our turn and take the lock
+	ShowPlan                  // only say what would be done now
 	Cordon                    // with our mark, unless a person did before
+	PreDrain                  // run the hooks of that name
+	DelayDrain                // give load balancers time
 	Drain                     //
+	Detach                    // wait for volumes
+	DelayReboot               //
+	PreReboot                 // run the hooks of that name
+	Announce                  // tell people, and give them time
 	Reboot                    // prove once more that all holds, then ask logind
 	AwaitShutdown             // accepted: the machine goes down
 	RollBack                  // uncordon ours, release
@@ -105,6 +130,7 @@ const (
 	HoldFast                  // stop on purpose; a person is needed
 	Verify                    // wait until this node is well
 	ComeBack                  // uncordon ours, release: the reboot is done
+	GiveUp                    // release, and leave the node cordoned
 	Finish                    // nothing (more) to do in this mode
 )
 
@@ -173,6 +199,10 @@ func decideFree(o Observation) Action {
 		wait = Action{Do: WaitForGates, Phase: status.Held, Reason: o.Gates.Reason, Detail: o.Gates.Detail}
 	case !o.Gates.Open:
 		wait = Action{Do: WaitForGates, Phase: status.Blocked, Reason: o.Gates.Reason, Detail: o.Gates.Detail}
+	case o.Preflight == PreflightBlocked:
+		wait = Action{Do: WaitPreflight, Phase: status.Blocked, Reason: status.DrainBlocked, Detail: o.Obstacle}
+	case o.Preflight == PreflightDue:
+		return Action{Do: Rehearse, Phase: status.Queued}
 	default:
 		return Action{Do: Acquire, Phase: status.Queued}
 	}
@@ -188,22 +218,28 @@ func decideHolding(o Observation) Action {
 	switch {
 	case o.ShuttingDown:
 		return Action{Do: AwaitShutdown, Phase: status.Rebooting}
-	case o.Failure != nil:
+	case o.Failure != nil && !o.Failure.Hold:
 		return rollBack(o.Failure.Reason, o.Failure.Detail)
 	case o.Want == WantUnknown:
 		return rollBack(status.SentinelUnreadable, o.WantDetail)
 	case o.Want == WantNothing:
 		return rollBack(status.SentinelGone, "the reboot is not required any more")
+	case o.Failure != nil:
+		return Action{Do: HoldFast, Phase: status.Held, Reason: o.Failure.Reason, Detail: o.Failure.Detail}
 	case !o.Gates.Open && o.Gates.Passing && cordoned && o.Patient:
 		return Action{Do: WaitForGates, Phase: status.Draining, Reason: o.Gates.Reason, Detail: o.Gates.Detail}
 	case !o.Gates.Open:
 		return rollBack(o.Gates.Reason, o.Gates.Detail)
+	case o.DryRun && o.Mark == ThisBootMark:
+		return rollBack(status.DryRun, "a dry run was asked for while the node was cordoned")
+	case o.DryRun:
+		return Action{Do: ShowPlan, Phase: status.Locked}
 	case !cordoned:
 		return Action{Do: Cordon, Phase: status.Locked}
-	case !o.Drained:
-		return Action{Do: Drain, Phase: status.Draining}
+	case o.Next == Reboot:
+		return Action{Do: Reboot, Phase: status.Rebooting}
 	}
-	return Action{Do: Reboot, Phase: status.Rebooting}
+	return Action{Do: max(PreDrain, o.Next), Phase: status.Draining}
 }
 
 func rollBack(reason status.Reason, detail string) Action {
@@ -217,6 +253,9 @@ func decideReturn(o Observation) Action {
 	case o.Entry == ThisBootEntry,
 		o.Entry == NoEntry && o.Mark != OtherBootMark:
 		return Action{Do: Finish, Phase: status.Idle}
+	case !o.Verified && o.GiveUp && o.Entry == OtherBootEntry:
+		return Action{Do: GiveUp, Phase: status.Returning, Reason: status.GaveUp,
+			Detail: "the node is not well for too long: the lock is released, the node stays cordoned"}
 	case !o.Verified:
 		return Action{Do: Verify, Phase: status.Returning, Reason: status.NotReady}
 	}

@@ -17,7 +17,7 @@ var (
 // The table of the design: entry × mark × boot, for a node that wants to
 // reboot with all gates open.
 func TestDecideTable(t *testing.T) {
-	verbs := map[Verb]string{Acquire: "acquire", Cordon: "cordon", Drain: "drain", Reboot: "reboot", AwaitReturn: "await return",
+	verbs := map[Verb]string{Acquire: "acquire", Cordon: "cordon", PreDrain: "pre-drain", Drain: "drain", Reboot: "reboot", AwaitReturn: "await return",
 		Uncordon: "uncordon", HoldFast: "hold", Finish: "finish", Verify: "verify", RollBack: "roll back", ComeBack: "come back"}
 	for _, c := range []struct {
 		entry                   Entry
@@ -33,10 +33,10 @@ func TestDecideTable(t *testing.T) {
 		{NoEntry, OtherBootMark, false, AwaitReturn, Verify, RollBack},
 
 		{ThisBootEntry, NoMark, false, Cordon, Finish, RollBack},
-		{ThisBootEntry, NoMark, true, Drain, Finish, RollBack}, // cordoned by a person: that will do
-		{ThisBootEntry, ThisBootMark, true, Drain, Finish, RollBack},
+		{ThisBootEntry, NoMark, true, PreDrain, Finish, RollBack}, // cordoned by a person: that will do
+		{ThisBootEntry, ThisBootMark, true, PreDrain, Finish, RollBack},
 		{ThisBootEntry, ThisBootMark, false, Cordon, Finish, RollBack}, // somebody uncordoned meanwhile
-		{ThisBootEntry, OtherBootMark, true, Drain, Finish, RollBack},
+		{ThisBootEntry, OtherBootMark, true, PreDrain, Finish, RollBack},
 		{ThisBootEntry, OtherBootMark, false, Cordon, Finish, RollBack},
 
 		{OtherBootEntry, NoMark, false, AwaitReturn, Verify, RollBack},
@@ -85,17 +85,34 @@ func TestDecideDetails(t *testing.T) {
 		{"holding: apt runs, patience", with(holding, func(o *Observation) { o.Gates = apt; o.Patient = true }), WaitForGates, status.Draining, status.Inhibited},
 		{"holding: apt runs, no patience left", with(holding, func(o *Observation) { o.Gates = apt }), RollBack, status.RollingBack, status.Inhibited},
 		{"just taken: apt runs", with(holding, func(o *Observation) { o.Gates = apt; o.Patient = true; o.Mark = NoMark; o.Cordoned = false }), RollBack, status.RollingBack, status.Inhibited},
-		{"holding: drain failed", with(holding, func(o *Observation) { o.Failure = &Failure{status.DrainTimeout, "…"} }), RollBack, status.RollingBack, status.DrainTimeout},
-		{"drained", with(holding, func(o *Observation) { o.Drained = true }), Reboot, status.Rebooting, ""},
-		{"drained, then uncordoned by a person", with(holding, func(o *Observation) { o.Drained = true; o.Cordoned = false }), Cordon, status.Locked, ""},
+		{"holding: drain failed", with(holding, func(o *Observation) { o.Failure = &Failure{Reason: status.DrainTimeout} }), RollBack, status.RollingBack, status.DrainTimeout},
+		{"holding: drain failed, a person is to come", with(holding, func(o *Observation) { o.Failure = &Failure{Reason: status.DrainTimeout, Hold: true} }), HoldFast, status.Held, status.DrainTimeout},
+		{"the same, and the sentinel goes", with(holding, func(o *Observation) {
+			o.Failure = &Failure{Reason: status.DrainTimeout, Hold: true}
+			o.Want = WantNothing
+		}), RollBack, status.RollingBack, status.SentinelGone},
+		{"hooks before the drain are done", with(holding, func(o *Observation) { o.Next = Drain }), Drain, status.Draining, ""},
+		{"drained, volumes are attached", with(holding, func(o *Observation) { o.Next = Detach }), Detach, status.Draining, ""},
+		{"all done", with(holding, func(o *Observation) { o.Next = Reboot }), Reboot, status.Rebooting, ""},
+		{"all done, then uncordoned by a person", with(holding, func(o *Observation) { o.Next = Reboot; o.Cordoned = false }), Cordon, status.Locked, ""},
+
+		{"to be rehearsed", with(free, func(o *Observation) { o.Preflight = PreflightDue }), Rehearse, status.Queued, ""},
+		{"the drain would not end", with(free, func(o *Observation) { o.Preflight = PreflightBlocked }), WaitPreflight, status.Blocked, status.DrainBlocked},
+		{"the same, in the room", with(free, func(o *Observation) { o.Preflight = PreflightBlocked; o.Waiting = true }), LeaveRoom, status.Blocked, status.DrainBlocked},
+		{"dry run: asks like others", with(free, func(o *Observation) { o.DryRun = true }), Acquire, status.Queued, ""},
+		{"dry run: our turn", with(holding, func(o *Observation) { o.DryRun = true; o.Mark = NoMark; o.Cordoned = false }), ShowPlan, status.Locked, ""},
+		{"dry run: cordoned before it was asked for", with(holding, func(o *Observation) { o.DryRun = true }), RollBack, status.RollingBack, status.DryRun},
 		{"going down", with(holding, func(o *Observation) { o.ShuttingDown = true; o.Want = WantNothing }), AwaitShutdown, status.Rebooting, ""},
-		{"holding, back-off of the try before still runs", with(holding, func(o *Observation) { o.Resting = true }), Drain, status.Draining, ""},
+		{"holding, back-off of the try before still runs", with(holding, func(o *Observation) { o.Resting = true }), PreDrain, status.Draining, ""},
 
 		{"released by an admin", with(free, func(o *Observation) { o.Mark = ThisBootMark; o.Released = "by alice" }), Uncordon, status.RollingBack, status.LockLost},
 		{"released by an admin before the cordon", with(free, func(o *Observation) { o.Released = "by alice"; o.Want = WantNothing }), Acknowledge, status.RollingBack, status.LockLost},
 		{"released by an admin, then rebooted", with(free, func(o *Observation) { o.Mark = OtherBootMark; o.Released = "by alice" }), AwaitReturn, status.Returning, status.AwaitingReturn},
 
 		{"return: verified", Observation{Mode: Return, Known: true, Entry: OtherBootEntry, Verified: true}, ComeBack, status.Returning, ""},
+		{"return: takes too long", Observation{Mode: Return, Known: true, Entry: OtherBootEntry, Mark: OtherBootMark, GiveUp: true}, GiveUp, status.Returning, status.GaveUp},
+		{"return: took too long, the lock is given back", Observation{Mode: Return, Known: true, Mark: OtherBootMark, GiveUp: true}, Verify, status.Returning, status.NotReady},
+		{"return: well at last", Observation{Mode: Return, Known: true, Mark: OtherBootMark, GiveUp: true, Verified: true}, ComeBack, status.Returning, ""},
 		{"return: mark only, verified", Observation{Mode: Return, Known: true, Mark: OtherBootMark, Verified: true}, ComeBack, status.Returning, ""},
 		{"abandon: in the room", Observation{Mode: Abandon, Known: true, Waiting: true}, RollBack, status.RollingBack, status.Abandoned},
 	} {
@@ -117,11 +134,24 @@ func TestDecideKeepsTheLaws(t *testing.T) {
 		fail := func(law string) { t.Errorf("%s: %+v -> %+v", law, o, act) }
 		cordoned := o.Cordoned
 		if act.Do == Reboot && (o.Mode != Run || o.Entry != ThisBootEntry || o.Want != WantReboot || !o.Gates.Open ||
-			!cordoned || !o.Drained || o.Failure != nil || o.ShuttingDown) {
+			!cordoned || o.Next != Reboot || o.Failure != nil || o.ShuttingDown || o.DryRun) {
 			fail("no reboot without lock, demand, open gates, cordon and drain (1, 5)")
 		}
-		if (act.Do == Drain || act.Do == Cordon) && o.Entry != ThisBootEntry {
+		touches := act.Do >= Cordon && act.Do <= Reboot
+		if touches && o.Entry != ThisBootEntry {
 			fail("no cordon, no drain without the lock (1)")
+		}
+		if touches && act.Do != Cordon && !cordoned {
+			fail("nothing is done to a node that takes new pods")
+		}
+		if touches && o.DryRun {
+			fail("a dry run touches nothing")
+		}
+		if act.Do == Acquire && (o.Preflight != PreflightDone || !o.Gates.Open) {
+			fail("nobody queues who could not go on (5)")
+		}
+		if act.Do == GiveUp && (o.Entry != OtherBootEntry || o.Verified || !o.GiveUp) {
+			fail("only the lock of a reboot that is not proved well is given up")
 		}
 		if (act.Do == Verify || act.Do == ComeBack) && o.Entry != OtherBootEntry && o.Mark != OtherBootMark {
 			fail("without a new boot id there was no reboot (2)")
@@ -138,8 +168,11 @@ func TestDecideKeepsTheLaws(t *testing.T) {
 		if o.Mode == Run && o.Known && o.Entry == NoEntry && o.Released != "" && act.Do != Uncordon && act.Do != Acknowledge && act.Do != AwaitReturn {
 			fail("a release by somebody else comes before all else (4)")
 		}
-		if act.Do == HoldFast != (o.Known && o.Entry == UnreadableEntry) {
-			fail("what cannot be read holds, and nothing else does (5)")
+		if o.Known && o.Entry == UnreadableEntry && act.Do != HoldFast {
+			fail("what cannot be read holds (5)")
+		}
+		if act.Do == HoldFast && o.Entry != UnreadableEntry && (o.Entry != ThisBootEntry || o.Failure == nil || !o.Failure.Hold) {
+			fail("held without having been asked to (4)")
 		}
 		if o.Mode == Run && o.Known && (o.Entry == OtherBootEntry) && act.Do != AwaitReturn {
 			fail("the way back belongs to kured-uncordon.service")
@@ -161,24 +194,31 @@ func TestDecideKeepsTheLaws(t *testing.T) {
 
 func every(visit func(Observation)) {
 	bools := []bool{false, true}
+	ways := []struct {
+		next      Verb
+		preflight Preflight
+	}{{PreDrain, PreflightDone}, {Drain, PreflightDue}, {Reboot, PreflightBlocked}, {Reboot, PreflightDone}}
 	for mode := Run; mode <= Abandon; mode++ {
 		for _, known := range bools {
 			for entry := NoEntry; entry <= UnreadableEntry; entry++ {
 				for mark := NoMark; mark <= OtherBootMark; mark++ {
 					for want := WantNothing; want <= WantUnknown; want++ {
 						for _, g := range []gate.Verdict{open, closed, apt} {
-							for _, failure := range []*Failure{nil, {status.DrainTimeout, "x"}} {
-								for bits := range 256 {
+							for _, failure := range []*Failure{nil, {Reason: status.DrainTimeout, Detail: "x"}, {Reason: status.DrainTimeout, Hold: true}} {
+								for bits := range 512 {
 									released := ""
 									if bits&128 != 0 {
 										released = "lock released by alice: x"
 									}
-									visit(Observation{
-										Released: released,
-										Mode:     mode, Known: known, Entry: entry, Mark: mark, Want: want, Gates: g, Failure: failure,
-										Waiting: bits&1 != 0, Cordoned: bits&2 != 0, Patient: bits&4 != 0, Resting: bits&8 != 0,
-										Drained: bits&16 != 0, ShuttingDown: bits&32 != 0, Verified: bits&64 != 0,
-									})
+									for _, way := range ways {
+										visit(Observation{
+											Released: released,
+											Mode:     mode, Known: known, Entry: entry, Mark: mark, Want: want, Gates: g, Failure: failure,
+											Waiting: bits&1 != 0, Cordoned: bits&2 != 0, Patient: bits&4 != 0, Resting: bits&8 != 0,
+											ShuttingDown: bits&16 != 0, Verified: bits&32 != 0, GiveUp: bits&64 != 0, DryRun: bits&256 != 0,
+											Next: way.next, Preflight: way.preflight,
+										})
+									}
 								}
 							}
 						}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/logind"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -18,7 +17,14 @@ func (r *Runner) acquire(ctx context.Context) error {
 	asked := time.Now()
 	reports := make(chan lock.Report, 1)
 	err := r.during(ctx, func(ctx context.Context) error {
-		return r.cluster.Turn.Acquire(ctx, demand, func(report lock.Report) { newest(reports, report) })
+		waits := r.waitingSign(ctx)
+		defer waits.put()
+		return r.cluster.Turn.Acquire(ctx, demand, func(report lock.Report) {
+			if report.Reason != "" {
+				waits.once()
+			}
+			newest(reports, report)
+		})
 	}, watching{demand: true, gates: true, queue: reports})
 	switch {
 	case errors.Is(err, lock.ErrUnreadable):
@@ -35,7 +41,8 @@ func (r *Runner) acquire(ctx context.Context) error {
 		return err
 	}
 	r.shared, r.lockLost = false, false
-	r.seen.Entry, r.seen.Waiting, r.seen.Drained, r.seen.Failure = ThisBootEntry, false, false, nil
+	r.seen.Entry, r.seen.Waiting, r.seen.Failure = ThisBootEntry, false, nil
+	r.done, r.undone = 0, 0
 	r.holder = &lock.Holder{Since: time.Now(), Phase: status.Locked, Boot: r.Boot}
 	r.seen.Known = false // our Node may have been cordoned, uncordoned or created anew while we waited
 	r.Log.Info("lock taken", "phase", status.Locked, "waited", round(time.Since(asked)))
@@ -51,68 +58,13 @@ func (r *Runner) cordon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.seen.Cordoned, r.seen.Drained = true, false
+	r.seen.Cordoned, r.done = true, Cordon
+	r.ownCordon = marked
 	if marked {
 		r.seen.Mark, r.mark = ThisBootMark, r.Boot
 		r.Log.Info("node cordoned", "phase", status.Locked)
 	}
 	return nil
-}
-
-func (r *Runner) drain(ctx context.Context) error {
-	if err := r.advance(ctx, status.Draining); err != nil || !r.seen.Known {
-		return err
-	}
-	if r.seen.Mark == NoMark {
-		r.Log.Info("node was cordoned by somebody else, that cordon stays", "phase", status.Draining)
-	}
-	var result node.Result
-	progress := make(chan node.Progress, 1)
-	entries := r.cluster.Entries // the cluster may be left before the goroutine below begins
-	err := r.during(ctx, func(ctx context.Context) error {
-		ctx, stop := context.WithCancelCause(ctx)
-		defer stop(nil)
-		go func() { stop(awaitLoss(ctx, entries, r.Boot)) }()
-		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p node.Progress) { newest(progress, p) })
-		if !result.Drained && errors.Is(context.Cause(ctx), lock.ErrLost) {
-			return lock.ErrLost
-		}
-		return result.Err
-	}, watching{demand: true, gates: true, drain: progress})
-	r.publish(func(s *status.Status) { s.Drain = nil })
-	switch {
-	case result.Drained:
-		r.Log.Info(result.String(), "phase", status.Draining)
-		r.seen.Drained = true
-		r.seen.Known = false // somebody may have undone the cordon meanwhile
-	case ctx.Err() != nil, errors.Is(err, errChanged):
-		return nil
-	case errors.Is(err, lock.ErrLost):
-		r.lost()
-	case errors.Is(result.Err, node.ErrDrainTimeout):
-		r.seen.Failure = &Failure{status.DrainTimeout, result.String()}
-	default:
-		r.seen.Failure = &Failure{status.DrainFailed, result.String()}
-	}
-	return nil
-}
-
-// lookWhileDraining is how often a node that drains looks whether the lock is
-// still its own: a drain can take long, and evicts pods all the time.
-const lookWhileDraining = 30 * time.Second
-
-// awaitLoss returns lock.ErrLost when the lock is not ours any more, and the
-// error of ctx when that ends. What cannot be read is no loss: the fence before
-// the reboot decides.
-func awaitLoss(ctx context.Context, entries Entries, boot string) error {
-	for {
-		if err := sleep(ctx, lookWhileDraining); err != nil {
-			return err
-		}
-		if own, err := entries.Read(ctx); err == nil && (own.Holder == nil || own.Holder.Boot != boot) {
-			return lock.ErrLost
-		}
-	}
 }
 
 // advance writes the phase into our entry, which also proves that the lock is
@@ -128,7 +80,7 @@ func (r *Runner) advance(ctx context.Context, phase status.Phase) error {
 		r.lost()
 		return nil
 	case errors.As(err, &paused):
-		r.seen.Failure, r.seen.Known = &Failure{paused.Reason, paused.Detail}, false
+		r.seen.Failure, r.seen.Known = &Failure{Reason: paused.Reason, Detail: paused.Detail}, false
 		return nil
 	}
 	if err == nil && r.holder != nil {
@@ -154,10 +106,11 @@ func (r *Runner) reboot(ctx context.Context) error {
 		return nil // the next look decides
 	}
 	if err := r.Budget.Spend(); err != nil {
-		r.seen.Failure = &Failure{status.BudgetUnreadable, err.Error()}
+		r.seen.Failure = &Failure{Reason: status.BudgetUnreadable, Detail: err.Error()}
 		return nil
 	}
 	r.Log.Info("rebooting: everything checked, asking logind", "phase", status.Rebooting, "boot", r.Boot)
+	r.tell(status.EventReboot, "", "everything checked, asking logind")
 	err := r.during(ctx, func(ctx context.Context) error {
 		return r.Host.Reboot(ctx, r.Settings.ConfirmWithin)
 	}, watching{})
@@ -170,9 +123,9 @@ func (r *Runner) reboot(ctx context.Context) error {
 		r.seen.ShuttingDown = true
 		return nil
 	case errors.As(err, &refused):
-		r.seen.Failure = &Failure{status.RebootRefused, err.Error()}
+		r.seen.Failure = &Failure{Reason: status.RebootRefused, Detail: err.Error()}
 	case errors.Is(err, logind.ErrUnconfirmed):
-		r.seen.Failure = &Failure{status.RebootUnconfirmed, err.Error()}
+		r.seen.Failure = &Failure{Reason: status.RebootUnconfirmed, Detail: err.Error()}
 	default:
 		// Nobody can say that it will not go down, so nothing is given back.
 		r.seen.ShuttingDown = true
@@ -199,7 +152,7 @@ func (r *Runner) awaitShutdown(ctx context.Context) error {
 		switch {
 		case err == nil:
 			r.seen.ShuttingDown = false
-			r.seen.Failure = &Failure{status.RebootCancelled, "logind prepares no shutdown any more"}
+			r.seen.Failure = &Failure{Reason: status.RebootCancelled, Detail: "logind prepares no shutdown any more"}
 			return nil
 		case ctx.Err() != nil:
 			return nil

@@ -30,25 +30,37 @@ type machine struct {
 	store *locktest.Memory
 	rules lock.Rules // nil: none
 
-	mu        sync.Mutex
-	boot      int
-	reboots   int
-	self      node.State
-	wanted    bool
-	changed   chan struct{}
-	gates     gate.Verdict
-	drainFor  time.Duration
-	drainEnd  func() node.Result // how the drain ends; nil: drained
-	refuse    error              // of Reboot
-	noBus     bool
-	apiDown   bool
-	dialError error
-	requests  int
-	spent     int
-	lines     []string
-	statuses  []status.Status
-	drains    int
-	writing   func(lock.Edit) // called before each write of the lock; nil: nothing
+	mu          sync.Mutex
+	boot        int
+	reboots     int
+	self        node.State
+	wanted      bool
+	changed     chan struct{}
+	gates       gate.Verdict
+	drainFor    time.Duration
+	drainEnd    func() node.Result // how the drain ends; nil: drained
+	refuse      error              // of Reboot
+	noBus       bool
+	apiDown     bool
+	dialError   error
+	requests    int
+	spent       int
+	lines       []string
+	statuses    []status.Status
+	drains      int
+	preflight   node.Report
+	attachedFor time.Duration
+	notReady    bool                                          // after a boot, for now
+	settings    Settings                                      // beyond those that every machine has
+	hooks       func(ctx context.Context, phase string) error // nil: none
+	hooked      []string
+	announced   []string
+	cancelled   bool // the announcement, by somebody
+	silences    []string
+	conditions  []string
+	events      []status.Event
+	reload      chan Parts
+	writing     func(lock.Edit) // called before each write of the lock; nil: nothing
 
 	runner *Runner
 	stop   context.CancelFunc
@@ -57,7 +69,7 @@ type machine struct {
 }
 
 func newMachine(t *testing.T, name string, store *locktest.Memory) *machine {
-	return &machine{t: t, name: name, store: store, boot: 1, changed: make(chan struct{}, 1),
+	return &machine{t: t, name: name, store: store, boot: 1, changed: make(chan struct{}, 1), reload: make(chan Parts, 1),
 		gates: gate.Verdict{Open: true}, drainFor: time.Minute, self: node.State{UID: "uid-" + name}}
 }
 
@@ -67,9 +79,8 @@ func (m *machine) bootID() string { return fmt.Sprintf("%032x", m.boot) }
 func (m *machine) start(mode Mode) {
 	m.mu.Lock()
 	r := &Runner{
-		Mode: mode, Boot: m.bootID(), Dial: m.dial, Host: (*host)(m), Demand: m, Gates: (*gates)(m), Budget: (*budget)(m),
-		Settings: Settings{ConfirmWithin: 30 * time.Second, Patience: 5 * time.Minute, BackOff: 5 * time.Minute, BackOffMax: time.Hour, Overdue: 10 * time.Minute},
-		Log:      slog.New(slog.NewTextHandler((*journal)(m), nil)),
+		Mode: mode, Boot: m.bootID(), Parts: m.parts(),
+		Reload: m.reload,
 		Publish: func(s status.Status) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -86,6 +97,25 @@ func (m *machine) start(mode Mode) {
 		defer close(m.done)
 		m.err = r.Do(ctx)
 	}()
+}
+
+// parts are what the configuration makes of the machine.
+func (m *machine) parts() Parts {
+	s := m.settings
+	s.ConfirmWithin, s.Patience, s.BackOff, s.BackOffMax, s.Overdue = 30*time.Second, 5*time.Minute, 5*time.Minute, time.Hour, 10*time.Minute
+	p := Parts{
+		Dial: m.dial, Host: (*host)(m), Demand: m, Gates: (*gates)(m), Budget: (*budget)(m), Announcer: (*announcer)(m),
+		Tell: func(o status.Occurrence) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.events = append(m.events, o.Event)
+		},
+		Settings: s, Log: slog.New(slog.NewTextHandler((*journal)(m), nil)),
+	}
+	if m.hooks != nil {
+		p.Hooks = (*hooks)(m)
+	}
+	return p
 }
 
 // kill ends the command without a word, as SIGKILL does: nothing that it
@@ -231,7 +261,8 @@ func (m *machine) dial(ctx context.Context) (*Cluster, error) {
 	uid := m.node().UID
 	turn := &lock.Lock{Store: &line{m}, Rules: m.rules, Pace: lock.DefaultPace(), Node: m.name, UID: uid, Boot: m.bootID(), Max: intstr.FromInt32(1), Room: 8}
 	self := (*self)(m)
-	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Readiness: self, Close: func() {}}, nil
+	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Signs: (*signBoard)(m),
+		Ready: []Proof{{status.NotReady, self.AwaitReadyReport}}, Silencer: (*silencer)(m), Close: func() {}}, nil
 }
 
 // line is the way to the lock object; it is cut when the API is down.
@@ -259,6 +290,65 @@ func (l *line) Watch(ctx context.Context, revision string) (<-chan lock.Snapshot
 		return nil, err
 	}
 	return l.m.store.Watch(ctx, revision)
+}
+
+type hooks machine
+
+func (h *hooks) Run(ctx context.Context, phase string, _ map[string]string) error {
+	h.mu.Lock()
+	h.hooked = append(h.hooked, phase)
+	run := h.hooks
+	h.mu.Unlock()
+	return run(ctx, phase)
+}
+
+type announcer machine
+
+func (a *announcer) note(what string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.announced = append(a.announced, what)
+}
+
+func (a *announcer) Announce(context.Context, time.Time) error {
+	a.note("away")
+	return nil
+}
+
+func (a *announcer) AwaitAnnounced(ctx context.Context, at time.Time) error {
+	for time.Now().Before(at) {
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+		a.mu.Lock()
+		cancelled := a.cancelled
+		a.mu.Unlock()
+		if cancelled {
+			return logind.ErrAnnouncementCancelled
+		}
+	}
+	return nil
+}
+
+func (a *announcer) Withdraw(context.Context) error {
+	a.note("withdrawn")
+	return nil
+}
+
+type silencer machine
+
+func (s *silencer) Keep(ctx context.Context, _ string, _ func(error)) {
+	s.mu.Lock()
+	s.silences = append(s.silences, "keep")
+	s.mu.Unlock()
+	<-ctx.Done()
+}
+
+func (s *silencer) Expire(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silences = append(s.silences, "expire")
+	return nil
 }
 
 // self is the Node object and the pods, as the API server has them.
@@ -315,12 +405,78 @@ func (s *self) Drain(ctx context.Context, _ node.DrainOptions, report func(node.
 	return node.Result{Drained: true, Progress: node.Progress{Total: 2, Gone: 2}, Took: d}
 }
 
+func (s *self) Preflight(ctx context.Context, _ node.DrainOptions) (node.Report, error) {
+	if err := (*machine)(s).request(ctx); err != nil {
+		return node.Report{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.preflight, nil
+}
+
+func (s *self) AwaitDetached(ctx context.Context, limit time.Duration, report func(node.Volumes)) (node.Volumes, error) {
+	s.mu.Lock()
+	attached := s.attachedFor
+	s.mu.Unlock()
+	left := node.Volumes{Attached: []string{"pv-1"}}
+	if attached > 0 {
+		report(left)
+	}
+	if err := sleep(ctx, min(limit, attached)); err != nil {
+		return left, err
+	}
+	if attached > limit {
+		return left, nil
+	}
+	return node.Volumes{}, nil
+}
+
+// signBoard is what others see of us on the Node.
+type signBoard machine
+
+func (b *signBoard) SetWaiting(ctx context.Context, _ string, on bool) error {
+	if err := (*machine)(b).request(ctx); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.self.SoftTaints = nil
+	if on {
+		b.self.SoftTaints = []string{b.settings.WaitingTaint}
+	}
+	return nil
+}
+
+func (b *signBoard) SetConditions(ctx context.Context, want []node.Condition) error {
+	if err := (*machine)(b).request(ctx); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.self.Conditions = nil
+	for _, c := range want {
+		b.self.Conditions = append(b.self.Conditions, string(c.Type))
+	}
+	b.conditions = append(b.conditions, strings.Join(b.self.Conditions, "+"))
+	return nil
+}
+
 func (s *self) AwaitReadyReport(ctx context.Context, report func(string)) error {
 	if err := (*machine)(s).request(ctx); err != nil {
 		return err
 	}
 	report("kubelet has not reported yet")
-	return sleep(ctx, 10*time.Second)
+	for {
+		if err := sleep(ctx, 10*time.Second); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		wait := s.notReady
+		s.mu.Unlock()
+		if !wait {
+			return nil
+		}
+	}
 }
 
 func (m *machine) State() sentinel.State {

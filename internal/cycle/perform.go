@@ -1,9 +1,11 @@
 package cycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kured-host/kured/internal/lock"
@@ -30,10 +32,16 @@ func (r *Runner) perform(ctx context.Context, act Action) error {
 		return r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, r.Boot) })
 	case Acquire:
 		return r.acquire(ctx)
+	case Rehearse:
+		return r.rehearse(ctx)
+	case WaitPreflight:
+		return r.waitPreflight(ctx)
+	case ShowPlan:
+		return r.showPlan(ctx)
 	case Cordon:
 		return r.cordon(ctx)
-	case Drain:
-		return r.drain(ctx)
+	case PreDrain, DelayDrain, Drain, Detach, DelayReboot, PreReboot, Announce:
+		return r.step(ctx, act.Do)
 	case Reboot:
 		return r.reboot(ctx)
 	case AwaitShutdown:
@@ -50,6 +58,8 @@ func (r *Runner) perform(ctx context.Context, act Action) error {
 		return r.verify(ctx)
 	case ComeBack:
 		return r.comeBack(ctx)
+	case GiveUp:
+		return r.giveUp(ctx, act)
 	}
 	return fmt.Errorf("no such action: %d", act.Do)
 }
@@ -102,14 +112,21 @@ func (r *Runner) learn(ctx context.Context) error {
 		case own.Holder != nil:
 			o.Entry = OtherBootEntry
 		}
-		switch self.Mark {
+		// What else we put on the Node is a mark as well, of a node that a person had cordoned.
+		r.ownCordon = self.Mark != ""
+		r.mark = cmp.Or(self.Mark, self.Dressed)
+		r.shown.tainted = slices.Contains(self.SoftTaints, r.Settings.WaitingTaint)
+		if r.shown.conditions = len(self.Conditions) > 0; !r.shown.conditions {
+			r.shown.last = ""
+		}
+		switch r.mark {
 		case "":
 		case r.Boot:
 			o.Mark = ThisBootMark
 		default:
 			o.Mark = OtherBootMark
 		}
-		r.holder, r.mark, r.note = own.Holder, self.Mark, self.Released
+		r.holder, r.note = own.Holder, self.Released
 		switch o.Released = ""; {
 		case o.Entry != NoEntry:
 			r.lockLost = false
@@ -137,10 +154,10 @@ func (r *Runner) learn(ctx context.Context) error {
 	}
 	if r.seen.Entry == ThisBootEntry && own.Holder.UID != self.UID {
 		// To the others this entry is one of a node that is gone, so they may take the lock.
-		r.seen.Failure = &Failure{status.LockLost, "the Node object was created anew since the lock was taken"}
+		r.seen.Failure = &Failure{Reason: status.LockLost, Detail: "the Node object was created anew since the lock was taken"}
 	}
 	if r.seen.Entry != ThisBootEntry {
-		r.seen.Drained, r.seen.Failure = false, nil
+		r.done, r.seen.Failure = 0, nil
 	}
 	r.seen.Known = true
 	return nil
@@ -148,13 +165,18 @@ func (r *Runner) learn(ctx context.Context) error {
 
 // rest is the idle state: no connection, no timer, no memory that is not needed.
 func (r *Runner) rest(ctx context.Context) error {
+	r.leave()
+	return unlessDemand(r.during(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, watching{demand: true}))
+}
+
+// leave ends the connection for a time in which nothing can be done.
+func (r *Runner) leave() {
 	known := r.seen.Known
 	r.disconnect()
-	r.seen.Known = known // until there is a demand: see observe
+	r.seen.Known = known // until there is something to do: see observe
 	if r.Rest != nil {
 		r.Rest()
 	}
-	return unlessDemand(r.during(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, watching{demand: true}))
 }
 
 // unlessDemand makes a wait that a change of the demand has ended no error.
@@ -163,39 +185,6 @@ func unlessDemand(err error) error {
 		return nil
 	}
 	return err
-}
-
-// waitForGates waits until the verdict or the demand changes, or patience ends.
-func (r *Runner) waitForGates(ctx context.Context) error {
-	if r.seen.Entry == NoEntry {
-		r.shared = r.seen.Gates.Reason != status.Inhibited // a window opens for many, a package manager ends for one
-	}
-	patience := time.Duration(-1)
-	if r.seen.Entry == ThisBootEntry {
-		patience = time.Until(r.waitTill)
-		r.seen.Known = false // after minutes somebody may have released the lock
-	}
-	closed := r.seen.Gates
-	return unlessDemand(r.during(ctx, func(ctx context.Context) error {
-		changed := r.Gates.Watch(ctx, closed)
-		var ends <-chan time.Time
-		if patience >= 0 {
-			t := time.NewTimer(patience)
-			defer t.Stop()
-			ends = t.C
-		}
-		for {
-			select {
-			case <-changed:
-				if r.lookAtGates(ctx) == closed {
-					continue // nothing new, and the watch stays
-				}
-			case <-ends:
-			case <-ctx.Done():
-			}
-			return ctx.Err()
-		}
-	}, watching{demand: true}))
 }
 
 // wait is a pause that a change of the demand ends.
@@ -231,16 +220,4 @@ func (r *Runner) short(ctx context.Context, do func(context.Context) error) erro
 		defer cancel()
 		return do(ctx)
 	}, watching{})
-}
-
-// mayGoOn is asked while a step runs that the demand or a gate can end.
-func (r *Runner) mayGoOn(ctx context.Context, w watching) bool {
-	if s := r.Demand.State(); !s.Wanted {
-		return false
-	}
-	if !w.gates {
-		return true
-	}
-	v := r.lookAtGates(ctx)
-	return v.Open || v.Passing && w.drain != nil
 }

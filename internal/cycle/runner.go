@@ -15,97 +15,68 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
-// Turn is our turn in the cluster.
-type Turn interface {
-	Acquire(ctx context.Context, d lock.Demand, report func(lock.Report)) error
-	Advance(ctx context.Context, phase status.Phase) error
-	Release(ctx context.Context, boot string) error // the entry of that boot, and the place in the waiting room
-}
-
-// Entries is what the lock says of us.
-type Entries interface {
-	Read(ctx context.Context) (lock.Own, error)
-}
-
-// Node is our Node object.
-type Node interface {
-	Get(ctx context.Context) (node.State, error)
-	Cordon(ctx context.Context) (marked bool, err error)
-	Uncordon(ctx context.Context, mark string) (changed bool, err error)
-}
-
-// Pods moves the pods off our node.
-type Pods interface {
-	Drain(ctx context.Context, o node.DrainOptions, report func(node.Progress)) node.Result
-}
-
-// Readiness waits until our node is Ready in this boot.
-type Readiness interface {
-	AwaitReadyReport(ctx context.Context, report func(missing string)) error
-}
-
-// Cluster is the API server as this node may use it. It exists only while
-// there is something to do.
-type Cluster struct {
-	Node      string // our name
-	UID       string // of our Node object
-	Turn      Turn
-	Entries   Entries
-	Self      Node
-	Pods      Pods
-	Readiness Readiness
-	Close     func() // ends every connection
-}
-
-// Host is logind.
-type Host interface {
-	Reboot(ctx context.Context, confirmWithin time.Duration) error
-	AwaitCancelled(ctx context.Context) error
-	PreparingForShutdown(ctx context.Context) (bool, error)
-}
-
-// Demand is the sentinel.
-type Demand interface {
-	State() sentinel.State
-	Changed() <-chan struct{}
-}
-
-// Gates say whether we may go now.
-type Gates interface {
-	Check(ctx context.Context, at gate.Moment) gate.Verdict
-	Watch(ctx context.Context, last gate.Verdict) <-chan struct{}
-}
-
-// Budget records each reboot that is asked for.
-type Budget interface {
-	Spend() error
-	Refund() error
-}
-
-// Settings are the Runner's numbers.
+// Settings are the Runner's numbers. Where nothing else is said, zero is: not at all.
 type Settings struct {
+	Lock          string        // its name, for those who are told
 	ConfirmWithin time.Duration // PrepareForShutdown(true) must come this soon after Reboot
 	Patience      time.Duration // a drained node waits this long for an inhibitor before it rolls back
 	BackOff       time.Duration // after the first rolled back try; doubled after each
 	BackOffMax    time.Duration
 	Overdue       time.Duration // an accepted reboot that takes longer than this is told loudly
+	TooLong       time.Duration // a reboot that is wanted for longer is told
+
+	Preflight     PreflightMode
+	DryRun        bool
+	WaitingTaint  string // key of the taint while the node waits for its turn; "": none
+	Conditions    bool   // shown on the Node
 	Drain         node.DrainOptions
+	HoldOnTimeout bool          // a drain that did not end in time waits for a person
+	DelayDrain    time.Duration // from the cordon to the first eviction
+	Volumes       time.Duration // how long to wait for volumes to be detached
+	DelayReboot   time.Duration // from the last pod's end to the reboot
+	Announce      time.Duration // from the announcement to the reboot
+
+	ReleaseDelay time.Duration // from the uncordon to the release
+	GiveUpAt     time.Time     // a node that is not well by then releases the lock
+}
+
+// PreflightMode is what a drain that would be held up means before it begins.
+type PreflightMode int
+
+// The modes.
+const (
+	PreflightOff PreflightMode = iota
+	PreflightWarn
+	PreflightBlock
+)
+
+// Parts are what the configuration makes of the world around a Runner.
+type Parts struct {
+	Dial      func(ctx context.Context) (*Cluster, error) // connects and learns who we are
+	Host      Host
+	Demand    Demand
+	Gates     Gates // those that need no cluster
+	Budget    Budget
+	Announcer Announcer // nil: nothing is announced
+	Hooks     Hooks     // nil: none
+	Settings  Settings
+	Tell      func(status.Occurrence) // what people want to be told; must not block; nil: nobody
+	Log       *slog.Logger
+	// Flush waits until what was told has arrived, and Dismissed is called when
+	// the Runner goes on with others. Either may be nil.
+	Flush     func(ctx context.Context) error
+	Dismissed func()
 }
 
 // Runner carries one node through the story. All fields are set before Do and
 // not changed after it.
 type Runner struct {
-	Mode     Mode
-	Boot     string                                      // this boot's id
-	Dial     func(ctx context.Context) (*Cluster, error) // connects and learns who we are
-	Host     Host
-	Demand   Demand
-	Gates    Gates
-	Budget   Budget
-	Settings Settings
-	Log      *slog.Logger
-	Publish  func(status.Status) // each change of the status; must not block
-	Rest     func()              // called when a time with nothing to do begins; nil: nothing
+	Mode    Mode
+	Boot    string              // this boot's id
+	Parts                       // until others come from Reload
+	Reload  <-chan Parts        // taken where no step is cut short by it; nil: none come
+	Publish func(status.Status) // each change of the status; must not block
+	Rest    func()              // called when a time with nothing to do begins; nil: nothing
 	// Jitter returns a random part of d, 0 ≤ x < d; nil: math/rand/v2.
 	Jitter func(d time.Duration) time.Duration
 
@@ -115,7 +86,8 @@ type Runner struct {
 	cluster   *Cluster // nil: not connected
 	seen      Observation
 	holder    *lock.Holder  // our entry as last read
-	mark      string        // of our cordon as last read, "" for none
+	mark      string        // of what we put on the Node as last read, "" for none
+	ownCordon bool          // the cordon is ours
 	note      *node.Release // of an admin who released our lock, as last read on our Node
 	lockLost  bool          // a write found that our lock is gone; the next look says who it was
 	errors    int           // of effectors, in a row
@@ -123,13 +95,25 @@ type Runner struct {
 	restTill  time.Time     // end of the back-off
 	restWhy   string        // for people, of a back-off that was somebody's doing
 	waitTill  time.Time     // end of the patience with a gate
+	looked    time.Time     // when the gates were asked last
+	farGate   bool          // the last verdict was that of a gate that needs a network
 	demanded  sentinel.State
+	wantedAt  time.Time // since when this demand is known
 	queuedAt  time.Time // since when this demand asks for the lock
-	nagged    bool      // it was told that the way back takes long
+	nagged    bool      // it was told that this takes long
 	enforced  *bool     // as told last: whether the API server keeps the lock's rules
 	uncounted string    // as told last: why nodes that are down are not counted
 	shared    bool      // the next Acquire starts at an instant that many share
-	now       status.Status
+	told      bool      // that this demand waits for long
+	done      Verb      // the last step that is done on the cordoned node; 0: none
+	undone    int       // how often the cordon was taken off in this try
+	quiet     func()    // ends the renewal of the silence, if there is one
+
+	shown signs // what others see of us on the Node, as far as we know
+
+	uncordonedNow bool   // after the reboot, by this process
+	next          *Parts // that have come, for the next round
+	now           status.Status
 }
 
 func (r *Runner) init() {
@@ -159,10 +143,13 @@ func (r *Runner) Do(ctx context.Context) error {
 	r.seen.Mode = r.Mode
 	r.now.Boot = r.Boot
 	defer r.disconnect()
+	defer r.leaveSilence()
 	for ctx.Err() == nil {
+		r.adopt()
 		o := r.observe(ctx)
 		act := Decide(o)
 		r.announce(act)
+		r.showSigns(ctx, act)
 		if act.Do == Finish {
 			return nil
 		}
@@ -192,6 +179,7 @@ func (r *Runner) Do(ctx context.Context) error {
 // observe completes what is known with what is looked at anew each time.
 func (r *Runner) observe(ctx context.Context) Observation {
 	if r.Mode != Run {
+		r.seen.GiveUp = !r.Settings.GiveUpAt.IsZero() && !time.Now().Before(r.Settings.GiveUpAt)
 		return r.seen
 	}
 	s := r.Demand.State()
@@ -207,10 +195,14 @@ func (r *Runner) observe(ctx context.Context) Observation {
 	if o.Want == WantReboot && r.cluster == nil {
 		o.Known = false // what happened in the cluster while we idled was not seen
 	}
-	o.Resting = time.Now().Before(r.restTill)
+	o.Resting, o.DryRun = time.Now().Before(r.restTill), r.Settings.DryRun
+	o.Next = r.after(max(Cordon, r.done))
 	if o.Want != WantReboot {
 		o.Gates = gate.Verdict{}
 		return *o
+	}
+	if !o.Known || o.Gates.Open && time.Since(r.looked) < time.Second {
+		return *o // first what is ours is looked at; and a quick step changes nothing
 	}
 	o.Gates = r.checkGates(ctx)
 	switch {
@@ -223,42 +215,18 @@ func (r *Runner) observe(ctx context.Context) Observation {
 	return *o
 }
 
-// gateTimeout bounds one look at all gates.
-const gateTimeout = 20 * time.Second
-
-// lookAtGates asks the gates once, in the time that they have.
-func (r *Runner) lookAtGates(ctx context.Context) gate.Verdict {
-	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	at := gate.Before
-	if r.seen.Known && r.seen.Entry == ThisBootEntry {
-		at = gate.Within
-	}
-	return r.Gates.Check(ctx, at)
-}
-
-func (r *Runner) checkGates(ctx context.Context) (v gate.Verdict) {
-	err := r.during(ctx, func(ctx context.Context) error {
-		v = r.lookAtGates(ctx)
-		return nil
-	}, watching{})
-	if err != nil {
-		return gate.Verdict{Reason: status.LogindUnavailable, Detail: err.Error()}
-	}
-	return v
-}
-
 // notice keeps track of the demand: a new one starts with a clean slate.
 func (r *Runner) notice(s sentinel.State) {
 	switch {
 	case s.Wanted && !r.demanded.Wanted:
 		r.Log.Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons)
-		r.queuedAt = time.Now()
+		r.queuedAt, r.wantedAt, r.told = time.Now(), time.Now(), false
+		r.rehearseAgain()
 	case !s.Wanted && r.demanded.Wanted && s.Err == nil:
 		r.Log.Info("reboot not required any more", "path", r.demanded.Path)
 	}
 	if !s.Wanted && s.Err == nil {
-		r.attempts, r.restTill, r.waitTill = 0, time.Time{}, time.Time{}
+		r.attempts, r.restTill, r.waitTill, r.wantedAt = 0, time.Time{}, time.Time{}, time.Time{}
 	}
 	r.demanded = s
 }

@@ -19,9 +19,16 @@ var errChanged = errors.New("the demand or a gate changed")
 type watching struct {
 	demand  bool // a demand that goes ends the step
 	gates   bool // a gate that closes ends the step
+	whole   bool // nothing else ends it: no other configuration, no gate that closes only for a moment
 	queue   <-chan lock.Report
 	drain   <-chan node.Progress
-	missing <-chan string
+	missing <-chan missing
+}
+
+// missing is what a proof of health or a step of the way down waits for.
+type missing struct {
+	reason status.Reason
+	what   string
 }
 
 // during runs a step beside the loop, so that the loop stays alive: it answers
@@ -33,13 +40,23 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 	done := make(chan error, 1)
 	go func() { done <- step(stepping) }()
 	var demand, gates <-chan struct{}
+	var late <-chan time.Time
 	if w.demand && r.Demand != nil { // the way back asks for none
 		demand = r.Demand.Changed()
 	}
 	if w.gates {
-		gates = r.Gates.Watch(stepping, gate.Verdict{Open: true})
+		gates = r.watchGates(stepping, gate.Verdict{Open: true}, r.allGatesFar())
+	}
+	if t := r.tooLate(); t != nil {
+		defer t.Stop()
+		late = t.C
 	}
 	ended := false
+	end := func() {
+		ended = true
+		r.looked = time.Time{}
+		cancel(errChanged)
+	}
 	for {
 		select {
 		case err := <-done:
@@ -56,21 +73,41 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 			close(answer)
 		case <-demand:
 			// A step that only waits is ended by any change.
-			if !w.gates || !r.mayGoOn(ctx, w) {
-				ended = true
-				cancel(errChanged)
+			if !w.gates || !r.goesOn(stepping, w) {
+				end()
 			}
 		case <-gates:
-			if !r.mayGoOn(ctx, w) {
-				ended = true
-				cancel(errChanged)
+			if !r.goesOn(stepping, w) {
+				end()
 			}
+		case parts := <-r.Reload:
+			r.next = &parts
+			if w.demand && !w.whole {
+				end()
+			}
+		case <-late:
+			late = nil
+			r.sayLate()
 		case report := <-w.queue:
 			r.showQueue(report)
 		case p := <-w.drain:
 			r.showDrain(p)
-		case what := <-w.missing:
-			r.publish(func(s *status.Status) { s.Reason, s.Detail = status.NotReady, what })
+		case m := <-w.missing:
+			r.publish(func(s *status.Status) { s.Reason, s.Detail = m.reason, m.what })
+		}
+	}
+}
+
+// goesOn asks demand and gates, which can take long, and stays alive meanwhile.
+func (r *Runner) goesOn(ctx context.Context, w watching) bool {
+	answer := make(chan bool, 1)
+	go func() { answer <- r.mayGoOn(ctx, w) }()
+	for {
+		select {
+		case goOn := <-answer:
+			return goOn
+		case ping := <-r.pings:
+			close(ping)
 		}
 	}
 }
@@ -136,6 +173,9 @@ func (r *Runner) showDrain(p node.Progress) {
 // that a person wants to know of.
 func (r *Runner) announce(act Action) {
 	same := act.Phase == r.now.Phase && act.Reason == r.now.Reason
+	if !same && act.Phase == status.Held {
+		defer func() { r.tell(status.EventHeld, act.Reason, act.Detail) }()
+	}
 	if !same && act.Detail != "" {
 		log := r.Log.Info
 		if act.Phase == status.Held || act.Phase == status.RollingBack {

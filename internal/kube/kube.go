@@ -18,6 +18,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -159,3 +160,7 @@ func fileError(path string, err error) *Error {
 	}
 	return e
 }
+
+// IsKubelet reports whether our credential is the kubelet's own: NodeRestriction
+// lets it do less to its Node than others.
+func (c *Cluster) IsKubelet() bool { return strings.HasPrefix(c.User, kubeletUserPrefix) }

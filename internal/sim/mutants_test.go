@@ -62,7 +62,7 @@ var mutants = []mutant{
 		mutation: onCluster(func(p *process, c *cycle.Cluster) { c.Self = hasty{c.Self, c.Turn.(*lock.Lock)} })},
 	{what: "never uncordons", law: "LAW 4", mutation: onCluster(func(_ *process, c *cycle.Cluster) { c.Self = stubborn{c.Self} })},
 	{what: "uncordons what a person cordoned", law: "LAW 3", mutation: onCluster(func(p *process, c *cycle.Cluster) { c.Self = meddler{c.Self, p} })},
-	{what: "comes back without having been Ready", law: "LAW 2", mutation: onCluster(func(_ *process, c *cycle.Cluster) { c.Readiness = alwaysReady{} })},
+	{what: "comes back without having been Ready", law: "LAW 2", mutation: onCluster(func(_ *process, c *cycle.Cluster) { c.Ready = nil })},
 
 	{what: "takes a restart for a reboot", law: "LAW 2", mutation: onRunner(func(p *process, r *cycle.Runner) {
 		if r.Mode == cycle.Return {
@@ -256,10 +256,6 @@ func (m meddler) Get(ctx context.Context) (node.State, error) {
 	}
 	return s, err
 }
-
-type alwaysReady struct{}
-
-func (alwaysReady) AwaitReadyReport(context.Context, func(string)) error { return nil }
 
 type openGates struct{ cycle.Gates }
 

@@ -64,12 +64,15 @@ func (w *World) begin(m *machine, a actor, mode cycle.Mode, limit time.Duration,
 		p.ctx, p.cancel = context.WithTimeout(context.Background(), limit)
 	}
 	r := &cycle.Runner{
-		Mode: mode, Boot: p.boot, Dial: p.dial, Host: (*host)(p), Demand: p, Gates: (*gates)(p), Budget: (*budget)(p),
-		Settings: cycle.Settings{
-			ConfirmWithin: 30 * time.Second, Patience: 5 * time.Minute, BackOff: 5 * time.Minute, BackOffMax: time.Hour,
-			Overdue: 15 * time.Minute, Drain: node.DrainOptions{Timeout: 30 * time.Minute, GracePeriod: -1},
+		Mode: mode, Boot: p.boot, Publish: p.publish, Jitter: p.jitter(forCycle),
+		Parts: cycle.Parts{
+			Dial: p.dial, Host: (*host)(p), Demand: p, Gates: (*gates)(p), Budget: (*budget)(p),
+			Settings: cycle.Settings{
+				ConfirmWithin: 30 * time.Second, Patience: 5 * time.Minute, BackOff: 5 * time.Minute, BackOffMax: time.Hour,
+				Overdue: 15 * time.Minute, Drain: node.DrainOptions{Timeout: 30 * time.Minute, GracePeriod: -1},
+			},
+			Log: slog.New(journal{p}),
 		},
-		Log: slog.New(journal{p}), Publish: p.publish, Jitter: p.jitter(forCycle),
 	}
 	if mode != cycle.Run {
 		r.Demand, r.Gates, r.Budget = nil, nil, nil
@@ -244,7 +247,7 @@ func (p *process) dial(ctx context.Context) (*cycle.Cluster, error) {
 	p.w.mu.Unlock()
 	l := p.lock(n.uid)
 	own := (*self)(p)
-	c := &cycle.Cluster{Node: p.m.name, UID: n.uid, Turn: l, Entries: l, Self: own, Pods: own, Readiness: own, Close: func() {}}
+	c := &cycle.Cluster{Node: p.m.name, UID: n.uid, Turn: l, Entries: l, Self: own, Pods: own, Ready: []cycle.Proof{{Reason: status.NotReady, Await: own.AwaitReadyReport}}, Close: func() {}}
 	if p.w.Mutate.Cluster != nil {
 		p.w.Mutate.Cluster(p, c)
 	}

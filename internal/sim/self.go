@@ -157,6 +157,17 @@ func (s *self) Drain(ctx context.Context, o node.DrainOptions, report func(node.
 	return node.Result{Drained: true, Progress: node.Progress{Total: 2, Gone: 2}, Took: takes}
 }
 
+// Preflight finds nothing in the way: the simulation is about the order of
+// things, not about budgets of pods.
+func (s *self) Preflight(context.Context, node.DrainOptions) (node.Report, error) {
+	return node.Report{}, nil
+}
+
+// AwaitDetached finds no volumes.
+func (s *self) AwaitDetached(context.Context, time.Duration, func(node.Volumes)) (node.Volumes, error) {
+	return node.Volumes{}, nil
+}
+
 // AwaitReadyReport looks until the kubelet of this boot says Ready.
 func (s *self) AwaitReadyReport(ctx context.Context, report func(missing string)) error {
 	p := s.process()

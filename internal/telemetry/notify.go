@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 )
 
 // Notifier tells systemd how the service does (sd_notify(3)). It is
@@ -18,6 +19,16 @@ func (n Notifier) Ready() error { return n.tell(daemon.SdNotifyReady) }
 
 // Stopping says that the service has begun to stop.
 func (n Notifier) Stopping() error { return n.tell(daemon.SdNotifyStopping) }
+
+// Reloading says that the configuration is being read again; Ready ends it
+// (sd_notify(3): since systemd 253 it needs the time, too).
+func (n Notifier) Reloading() error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("notify systemd: read the clock: %w", err)
+	}
+	return n.tell(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
+}
 
 // Status is the line that "systemctl status" shows.
 func (n Notifier) Status(text string) error {

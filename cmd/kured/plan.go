@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/kured-host/kured/internal/alert"
+	"github.com/kured-host/kured/internal/config"
+	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/gate"
+	"github.com/kured-host/kured/internal/hook"
+	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/notify"
+	"github.com/kured-host/kured/internal/schedule"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// plan is a house with a configuration: it joins the rooms. What the
+// configuration says becomes the parts of the cycle. Making a plan asks nobody.
+type plan struct {
+	*house
+	cfg      config.Config
+	log      *slog.Logger
+	login    logind.Manager
+	notifier *notify.Notifier
+
+	schedule schedule.Schedule
+	servers  []gate.Gate    // of alerts
+	proofs   []alert.Proof  // of the way back
+	silences []silenceTerms // of our alerts
+}
+
+// plan checks what only the rooms themselves can check.
+func (h *house) plan(cfg config.Config) (*plan, error) {
+	log, err := h.logger(cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{house: h, cfg: cfg, log: log, login: logind.Manager{Address: h.busAddress(), ScheduleFile: h.scheduleFile()}}
+	if err := errors.Join(p.planSchedule(), p.planAlerts(), p.planNotices()); err != nil {
+		return nil, &exitError{exitConfig, err}
+	}
+	return p, nil
+}
+
+func (p *plan) planSchedule() error {
+	zone := func(name string) (*time.Location, error) {
+		if name == "" {
+			name = p.cfg.Schedule.TimeZone
+		}
+		return time.LoadLocation(name)
+	}
+	p.schedule.MinRemaining = time.Duration(p.cfg.Schedule.MinRemaining)
+	for i, w := range p.cfg.Windows {
+		at, err := zone(w.TimeZone)
+		if err != nil {
+			return fmt.Errorf("window[%d]: %w", i+1, err)
+		}
+		window, err := schedule.ParseWindow(w.Days, w.Start, w.End, at)
+		if err != nil {
+			return fmt.Errorf("window[%d]: %w", i+1, err)
+		}
+		p.schedule.Windows = append(p.schedule.Windows, window)
+	}
+	for i, f := range p.cfg.Freezes {
+		at, err := zone(f.TimeZone)
+		if err != nil {
+			return fmt.Errorf("freeze[%d]: %w", i+1, err)
+		}
+		freeze, err := schedule.ParseFreeze(f.From, f.Until, f.Reason, at)
+		if err != nil {
+			return fmt.Errorf("freeze[%d]: %w", i+1, err)
+		}
+		p.schedule.Freezes = append(p.schedule.Freezes, freeze)
+	}
+	return nil
+}
+
+// silenceTerms is a silence whose node is not known yet.
+type silenceTerms struct {
+	server   alert.Server
+	matchers []string
+	lasts    time.Duration
+}
+
+func (p *plan) planAlerts() error {
+	for i, c := range p.cfg.Prometheus {
+		server, err := alert.NewServer(c.URLs, c.HTTPConfigFile, time.Duration(c.Timeout))
+		if err != nil {
+			return fmt.Errorf("prometheus[%d]: %w", i+1, err)
+		}
+		filter, err := alert.NewFilter(c.IgnoreNames, c.OnlyNames, c.Ignore, c.Only)
+		if err != nil {
+			return fmt.Errorf("prometheus[%d]: %w", i+1, err)
+		}
+		if c.Alerts != string(alert.None) || len(c.Queries) > 0 {
+			p.servers = append(p.servers, gate.Prometheus{
+				Server: server, States: alert.States(c.Alerts), Filter: filter, Queries: c.Queries, UntilDrain: c.UntilDrain,
+			})
+		}
+		if len(c.ReturnQueries) > 0 {
+			p.proofs = append(p.proofs, alert.Proof{Server: server, Queries: c.ReturnQueries})
+		}
+	}
+	for i, c := range p.cfg.Alertmanager {
+		server, err := alert.NewServer(c.URLs, c.HTTPConfigFile, time.Duration(c.Timeout))
+		if err != nil {
+			return fmt.Errorf("alertmanager[%d]: %w", i+1, err)
+		}
+		filter, err := alert.NewFilter(c.IgnoreNames, c.OnlyNames, c.Ignore, c.Only)
+		if err != nil {
+			return fmt.Errorf("alertmanager[%d]: %w", i+1, err)
+		}
+		if c.Alerts {
+			p.servers = append(p.servers, gate.Alertmanager{Server: server, Filter: filter, UntilDrain: c.UntilDrain})
+		}
+		if len(c.Silence) > 0 {
+			terms := silenceTerms{server, c.Silence, time.Duration(c.SilenceFor)}
+			if _, err := terms.of("node"); err != nil {
+				return fmt.Errorf("alertmanager[%d]: silence: %w", i+1, err)
+			}
+			p.silences = append(p.silences, terms)
+		}
+	}
+	return nil
+}
+
+func (t silenceTerms) of(node string) (alert.Silence, error) {
+	return alert.NewSilence(t.server, node, t.matchers, t.lasts)
+}
+
+func (p *plan) planNotices() (err error) {
+	var targets []notify.Target
+	for _, c := range p.cfg.Notify {
+		t := notify.Target{URL: c.URL, URLFile: c.URLFile}
+		for _, e := range c.Events {
+			t.Events = append(t.Events, status.Event(e))
+		}
+		for e, text := range c.Templates {
+			if t.Templates == nil {
+				t.Templates = map[status.Event]string{}
+			}
+			t.Templates[status.Event(e)] = text
+		}
+		targets = append(targets, t)
+	}
+	p.notifier, err = notify.New(targets, p.log)
+	return err
+}
+
+// parts are those of the cycle. demand is nil in the modes that ask for none.
+func (p *plan) parts(demand cycle.Demand) cycle.Parts {
+	budget := gate.Budget{Path: filepath.Join(p.stateDir(), "reboots.json"), Max: p.cfg.Reboot.MaxPerDay, Now: time.Now}
+	near := gate.Set{Recheck: p.recheck(), Gates: []gate.Gate{
+		gate.Sentinel{Paths: p.cfg.Sentinel.Paths},
+		budget,
+		gate.Schedule{Schedule: p.schedule, Now: time.Now},
+		gate.Uptime{Min: time.Duration(p.cfg.Reboot.MinUptime), Up: gate.SinceBoot, Now: time.Now},
+		gate.Pause{Path: filepath.Join(p.stateDir(), "pause"), Now: time.Now},
+		gate.Inhibitors{Login: p.login},
+	}}
+	return cycle.Parts{
+		Dial:      p.dial,
+		Host:      host{p.login, logind.Method(p.cfg.Reboot.Method), p.cfg.Reboot.Message, p.log},
+		Announcer: announcer{p.login, p.cfg.Reboot.Message},
+		Demand:    demand,
+		Gates:     near,
+		Budget:    budget,
+		Hooks: hook.Runner{
+			Address: p.busAddress(), Directory: p.hooksDir(), EnvDirectory: p.runtimeDir(), Timeout: time.Duration(p.cfg.Hooks.Timeout),
+		},
+		Settings: p.settings(),
+		Tell:     p.notifier.Tell,
+		Flush:    p.notifier.Flush,
+		Log:      p.log,
+	}
+}
+
+func (p *plan) recheck() time.Duration { return time.Duration(p.cfg.Gates.Recheck) }
+
+// settings are the numbers of the cycle.
+func (p *plan) settings() cycle.Settings {
+	c := p.cfg
+	s := cycle.Settings{
+		Lock:          c.Lock.Namespace + "/" + c.Lock.Name,
+		ConfirmWithin: time.Duration(c.Reboot.ConfirmWithin),
+		Patience:      time.Duration(c.Gates.InhibitorPatience),
+		BackOff:       time.Duration(c.Retry.Initial),
+		BackOffMax:    time.Duration(c.Retry.Max),
+		Overdue:       time.Duration(c.Reboot.Overdue),
+		TooLong:       time.Duration(c.Gates.TooLong),
+		Preflight:     map[string]cycle.PreflightMode{"off": cycle.PreflightOff, "warn": cycle.PreflightWarn, "block": cycle.PreflightBlock}[c.Drain.Preflight],
+		DryRun:        c.Reboot.DryRun,
+		WaitingTaint:  c.Node.WaitingTaint,
+		Conditions:    c.Node.Conditions,
+		Drain: node.DrainOptions{
+			Timeout:           time.Duration(c.Drain.Timeout),
+			GracePeriod:       time.Duration(c.Drain.GracePeriod),
+			PodSelector:       c.Drain.PodSelector,
+			SkipWaitForDelete: time.Duration(c.Drain.SkipWaitForDelete),
+			EmptyDir:          node.PodPolicy(c.Drain.EmptyDir),
+			NakedPods:         node.PodPolicy(c.Drain.NakedPods),
+			Order:             node.Order(c.Drain.Order),
+			OnTimeout:         node.TimeoutPolicy(c.Drain.OnTimeout),
+		},
+		HoldOnTimeout: c.Drain.OnTimeout == string(node.Hold),
+		DelayDrain:    time.Duration(c.Drain.DelayBefore),
+		Volumes:       time.Duration(c.Drain.WaitForVolumes),
+		DelayReboot:   time.Duration(c.Drain.DelayAfter),
+		Announce:      time.Duration(c.Reboot.Delay),
+		ReleaseDelay:  time.Duration(c.Return.ReleaseDelay),
+	}
+	if after := time.Duration(c.Return.GiveUpAfter); after > 0 {
+		if up, err := gate.SinceBoot(); err == nil {
+			s.GiveUpAt = time.Now().Add(after - up)
+		}
+	}
+	return s
+}
+
+// returnsWithin is how long the way back takes at most where nothing is in the
+// way of it: what it waits for on purpose.
+func (p *plan) returnsWithin() time.Duration {
+	return time.Duration(p.cfg.Return.Settle) + time.Duration(p.cfg.Return.ReleaseDelay) + 2*time.Duration(p.cfg.Hooks.Timeout)
+}
+
+// host is logind with the configured way to reboot.
+type host struct {
+	logind.Manager
+	method  logind.Method
+	message string
+	log     *slog.Logger
+}
+
+func (h host) Reboot(ctx context.Context, confirmWithin time.Duration) error {
+	if h.message != "" {
+		if err := h.Tell(ctx, h.message); err != nil {
+			h.log.Warn("those who are logged in are not told why: " + err.Error())
+		}
+	}
+	return h.RebootBy(ctx, h.method, confirmWithin)
+}
+
+// announcer is logind with the configured message.
+type announcer struct {
+	logind.Manager
+	message string
+}
+
+func (a announcer) Announce(ctx context.Context, at time.Time) error {
+	return a.Manager.Announce(ctx, at, a.message)
+}
+
+func (a announcer) AwaitAnnounced(ctx context.Context, at time.Time) error {
+	return a.Manager.AwaitAnnounced(ctx, at, a.message)
+}

@@ -1,0 +1,288 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/kured-host/kured/internal/hook"
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// after is the first step behind done that there is something to do in.
+func (r *Runner) after(done Verb) Verb {
+	s := r.Settings
+	for step := done + 1; step < Reboot; step++ {
+		switch step {
+		case PreDrain, PreReboot:
+			if r.Hooks != nil {
+				return step
+			}
+		case DelayDrain:
+			if s.DelayDrain > 0 {
+				return step
+			}
+		case Drain:
+			return step
+		case Detach:
+			if s.Volumes > 0 {
+				return step
+			}
+		case DelayReboot:
+			if s.DelayReboot > 0 {
+				return step
+			}
+		case Announce:
+			if s.Announce > 0 {
+				return step
+			}
+		}
+	}
+	return Reboot
+}
+
+// step does one of the steps between the cordon and the reboot. What is over
+// goes on with the next one; what was cut short is decided anew.
+func (r *Runner) step(ctx context.Context, verb Verb) error {
+	if err := r.advance(ctx, status.Draining); err != nil || !r.seen.Known {
+		return err
+	}
+	r.silence(ctx)
+	began := time.Now()
+	var err error
+	switch verb {
+	case PreDrain:
+		err = r.hooks(ctx, hook.PreDrain)
+	case DelayDrain:
+		err = r.hold(ctx, "the drain begins", r.Settings.DelayDrain)
+	case Drain:
+		err = r.drain(ctx)
+	case Detach:
+		err = r.detach(ctx)
+	case DelayReboot:
+		err = r.hold(ctx, "the reboot goes on", r.Settings.DelayReboot)
+	case PreReboot:
+		err = r.hooks(ctx, hook.PreReboot)
+	case Announce:
+		err = r.announceReboot(ctx)
+	}
+	switch {
+	case errors.Is(err, errChanged), ctx.Err() != nil:
+		return nil
+	case errors.Is(err, lock.ErrLost):
+		r.lost()
+		return nil
+	case errors.Is(err, errUncordoned):
+		r.uncordoned()
+		return nil
+	case err != nil || r.seen.Failure != nil:
+		return err
+	}
+	r.done = verb
+	if time.Since(began) > time.Second {
+		r.seen.Known = false // somebody may have undone the cordon meanwhile
+	}
+	return nil
+}
+
+// errUncordoned means that somebody took off the cordon while we need it.
+var errUncordoned = errors.New("the node was uncordoned")
+
+// maxUndone is how often in one try a cordon is set again.
+const maxUndone = 3
+
+// uncordoned is when somebody took off the cordon: new pods may have come, so
+// all begins again with the cordon; but not for ever.
+func (r *Runner) uncordoned() {
+	r.undone++
+	r.seen.Known = false
+	if r.undone > maxUndone {
+		r.seen.Failure = &Failure{Reason: status.DrainFailed, Detail: "somebody uncordons the node again and again"}
+		return
+	}
+	r.Log.Warn("somebody uncordoned the node in the midst of its drain: cordoning it again", "phase", status.Draining)
+}
+
+// held does what has to be done while the lock is held and the node is
+// cordoned, and ends it with lock.ErrLost or errUncordoned when that is over.
+func (r *Runner) held(ctx context.Context, w watching, do func(context.Context) error) error {
+	c := r.cluster // the cluster may be left before the goroutine below begins
+	w.demand, w.gates, w.whole = true, true, true
+	return r.during(ctx, func(ctx context.Context) error {
+		ctx, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
+		go func() { stop(awaitLoss(ctx, c, r.Boot)) }()
+		err := do(ctx)
+		if cause := context.Cause(ctx); err != nil && (errors.Is(cause, lock.ErrLost) || errors.Is(cause, errUncordoned)) {
+			return cause
+		}
+		return err
+	}, w)
+}
+
+// lookWhileHeld is how often a node in the midst of its cycle looks whether the
+// lock and the cordon still stand: it can take long, and evicts pods all the time.
+const lookWhileHeld = 30 * time.Second
+
+// awaitLoss returns lock.ErrLost when the lock is not ours any more,
+// errUncordoned when the cordon is gone, and the error of ctx when that ends.
+// What cannot be read is no loss: the fence before the reboot decides.
+func awaitLoss(ctx context.Context, c *Cluster, boot string) error {
+	for {
+		if err := sleep(ctx, lookWhileHeld); err != nil {
+			return err
+		}
+		if own, err := c.Entries.Read(ctx); err == nil && (own.Holder == nil || own.Holder.Boot != boot) {
+			return lock.ErrLost
+		}
+		if self, err := c.Self.Get(ctx); err == nil && !self.Unschedulable {
+			return errUncordoned
+		}
+	}
+}
+
+// drain moves the pods away.
+func (r *Runner) drain(ctx context.Context) error {
+	if !r.ownCordon {
+		r.Log.Info("node was cordoned by somebody else, that cordon stays", "phase", status.Draining)
+	}
+	r.tell(status.EventDrain, "", "cordoned, pods are being moved")
+	var result node.Result
+	progress := make(chan node.Progress, 1)
+	err := r.held(ctx, watching{drain: progress}, func(ctx context.Context) error {
+		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p node.Progress) { newest(progress, p) })
+		return result.Err
+	})
+	r.publish(func(s *status.Status) { s.Drain = nil })
+	switch {
+	case result.Drained:
+		r.Log.Info(result.String(), "phase", status.Draining)
+		r.seen.Known = false // somebody may have undone the cordon meanwhile
+		return nil
+	case ctx.Err() != nil, errors.Is(err, errChanged), errors.Is(err, lock.ErrLost), errors.Is(err, errUncordoned):
+		return err
+	case errors.Is(result.Err, node.ErrDrainTimeout):
+		r.seen.Failure = &Failure{Reason: status.DrainTimeout, Detail: result.String(), Hold: r.Settings.HoldOnTimeout}
+	default:
+		r.seen.Failure = &Failure{Reason: status.DrainFailed, Detail: result.String()}
+	}
+	return nil
+}
+
+// hold waits before the next step.
+func (r *Runner) hold(ctx context.Context, what string, d time.Duration) error {
+	next := time.Now().Add(d)
+	r.publish(func(s *status.Status) {
+		s.Detail, s.Next = what+" at "+next.UTC().Format(time.RFC3339), &next
+	})
+	return r.held(ctx, watching{}, func(ctx context.Context) error { return sleep(ctx, d) })
+}
+
+// hooks runs the programs of a phase. What they say decides: go on, not now,
+// or fail.
+func (r *Runner) hooks(ctx context.Context, phase string) error {
+	err := r.held(ctx, watching{}, func(ctx context.Context) error { return r.Hooks.Run(ctx, phase, r.hookEnvironment()) })
+	switch {
+	case err == nil, ctx.Err() != nil, errors.Is(err, errChanged), errors.Is(err, lock.ErrLost), errors.Is(err, errUncordoned):
+		return err
+	case errors.Is(err, hook.ErrNotNow):
+		r.seen.Failure = &Failure{Reason: status.HookDeferred, Detail: err.Error()}
+	default:
+		r.seen.Failure = &Failure{Reason: status.HookFailed, Detail: err.Error()}
+	}
+	return nil
+}
+
+// hookEnvironment is what hooks are told.
+func (r *Runner) hookEnvironment() map[string]string {
+	env := map[string]string{"KURED_NODE": r.now.Node, "KURED_BOOT_ID": r.Boot, "KURED_LOCK": r.Settings.Lock, "KURED_PHASE": string(r.now.Phase)}
+	switch {
+	case r.holder != nil && r.holder.Reason != "":
+		env["KURED_REASON"] = r.holder.Reason
+	case len(r.demanded.Reasons) > 0:
+		env["KURED_REASON"] = strings.Join(r.demanded.Reasons, " ")
+	}
+	return env
+}
+
+// detach waits for volumes to be let go, as long as the configuration says.
+func (r *Runner) detach(ctx context.Context) error {
+	waits := make(chan missing, 1)
+	var left node.Volumes
+	err := r.held(ctx, watching{missing: waits}, func(ctx context.Context) error {
+		var err error
+		left, err = r.cluster.Pods.AwaitDetached(ctx, r.Settings.Volumes, func(v node.Volumes) {
+			newest(waits, missing{status.VolumesAttached, v.String()})
+		})
+		return err
+	})
+	if err == nil && !left.Gone() {
+		r.Log.Warn("not waiting any longer: "+left.String(), "phase", status.Draining, "reason", status.VolumesAttached)
+	}
+	return err
+}
+
+// announceReboot tells those who are logged in, and gives them time. Whoever
+// cancels it is obeyed. The reboot itself comes after it, with its fence.
+func (r *Runner) announceReboot(ctx context.Context) error {
+	at := time.Now().Add(r.Settings.Announce)
+	r.publish(func(s *status.Status) {
+		s.Reason, s.Detail, s.Next = status.RebootDelayed, "the reboot is announced for "+at.UTC().Format(time.RFC3339), &at
+	})
+	err := r.held(ctx, watching{}, func(ctx context.Context) error {
+		if err := r.Announcer.Announce(ctx, at); err != nil {
+			return err
+		}
+		return r.Announcer.AwaitAnnounced(ctx, at)
+	})
+	withdrawing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := r.Announcer.Withdraw(withdrawing); err != nil {
+		r.Log.Warn("the announcement of the reboot stays: " + err.Error())
+	}
+	var scheduled *logind.ScheduledError
+	if errors.Is(err, logind.ErrAnnouncementCancelled) || errors.As(err, &scheduled) {
+		r.seen.Failure = &Failure{Reason: status.RebootCancelled, Detail: err.Error()}
+		return nil
+	}
+	return err
+}
+
+// silence keeps alerts quiet from now on, until the node is back or the try
+// ends. That it does not work stops nothing.
+func (r *Runner) silence(ctx context.Context) {
+	if r.cluster == nil || r.cluster.Silencer == nil || r.quiet != nil {
+		return
+	}
+	keeping, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	silencer, log, reason := r.cluster.Silencer, r.Log, strings.Join(r.demanded.Reasons, " ")
+	go func() {
+		defer close(done)
+		silencer.Keep(keeping, reason, func(err error) { log.Warn("alerts are not silenced: " + err.Error()) })
+	}()
+	r.quiet = func() { stop(); <-done }
+}
+
+// leaveSilence lets the silence lapse by itself; unsilence ends it at once.
+func (r *Runner) leaveSilence() {
+	if r.quiet != nil {
+		r.quiet()
+		r.quiet = nil
+	}
+}
+
+func (r *Runner) unsilence(ctx context.Context) {
+	r.leaveSilence()
+	if r.cluster == nil || r.cluster.Silencer == nil {
+		return
+	}
+	err := r.short(ctx, r.cluster.Silencer.Expire)
+	if err != nil {
+		r.Log.Warn("the silence of the alerts lapses by itself: " + err.Error())
+	}
+}

@@ -1,0 +1,397 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kured-host/kured/internal/gate"
+	"github.com/kured-host/kured/internal/hook"
+	"github.com/kured-host/kured/internal/lock"
+	"github.com/kured-host/kured/internal/lock/locktest"
+	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// run tells a story of one machine in virtual time.
+func run(t *testing.T, story func(t *testing.T, m *machine)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, "a", locktest.New(nil))
+		story(t, m)
+		m.kill()
+	})
+}
+
+// Another node holds, and releases.
+var (
+	othersHold    = lock.Edit{Set: map[string]string{"holder.other": `{"v":1,"boot":"1","phase":"draining","max":1,"uid":"u"}`}}
+	othersRelease = lock.Edit{Remove: []string{"holder.other"}}
+)
+
+func (m *machine) heard(event status.Event) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.events, event)
+}
+
+func (m *machine) logged(text string) bool { return strings.Contains(m.log(), text) }
+
+// All steps of a cycle, in their order.
+func TestSteps(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings = Settings{Lock: "kube-system/kured-lock", DelayDrain: time.Minute, Volumes: time.Minute, DelayReboot: 2 * time.Minute,
+			Announce: 3 * time.Minute, ReleaseDelay: 10 * time.Minute, Conditions: true}
+		m.hooks = func(context.Context, string) error { return nil }
+		m.attachedFor = 30 * time.Second
+		m.start(Run)
+		m.awaitPhase(status.Idle)
+		begun := time.Now()
+		m.want(true)
+		m.awaitReboot()
+		if took := time.Since(begun); took < 7*time.Minute || took > 9*time.Minute {
+			t.Errorf("took %s, the steps are 7.5 minutes long", took)
+		}
+		m.kill()
+		m.bootUp(false)
+		begun = time.Now()
+		if err := m.afterBoot(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < 10*time.Minute || len(m.store.Data()) > 0 || m.node().Unschedulable {
+			t.Errorf("back after %s: lock %v, node %+v", took, m.store.Data(), m.node())
+		}
+		if want := []string{hook.PreDrain, hook.PreReboot, hook.PostBoot, hook.PostUncordon}; !slices.Equal(m.hooked, want) {
+			t.Errorf("hooks %v, want %v", m.hooked, want)
+		}
+		if !slices.Equal(m.announced, []string{"away", "withdrawn"}) {
+			t.Errorf("announced: %v", m.announced)
+		}
+		if want := []string{"keep", "keep", "expire"}; !slices.Equal(m.silences, want) {
+			t.Errorf("silences %v, want %v", m.silences, want)
+		}
+		if want := []status.Event{status.EventDrain, status.EventReboot, status.EventBack}; !slices.Equal(m.events, want) {
+			t.Errorf("told %v, want %v", m.events, want)
+		}
+		if last := m.conditions[len(m.conditions)-1]; last != "" || !slices.Contains(m.conditions, "MaintenancePlanned+DrainInProgress") {
+			t.Errorf("conditions: %q", m.conditions)
+		}
+		m.start(Run)
+		m.awaitPhase(status.Idle)
+	})
+}
+
+func TestHooksDecide(t *testing.T) {
+	for _, c := range []struct {
+		phase  string
+		err    error
+		reason status.Reason
+	}{
+		{hook.PreDrain, hook.ErrNotNow, status.HookDeferred},
+		{hook.PreDrain, &hook.FailedError{Phase: hook.PreDrain, Code: 3}, status.HookFailed},
+		{hook.PreReboot, hook.ErrNotNow, status.HookDeferred},
+		{hook.PreReboot, errors.New("no bus"), status.HookFailed},
+	} {
+		run(t, func(t *testing.T, m *machine) {
+			failing := true
+			m.hooks = func(_ context.Context, phase string) error {
+				if phase == c.phase && failing {
+					return c.err
+				}
+				return nil
+			}
+			m.start(Run)
+			m.want(true)
+			m.awaitPhase(status.BackingOff)
+			if m.node().Unschedulable || len(m.store.Data()) > 0 || !m.heard(status.EventFailed) || !m.logged("reason="+string(c.reason)) {
+				t.Errorf("%s %v: node %+v, lock %v, told %v\n%s", c.phase, c.err, m.node(), m.store.Data(), m.events, m.log())
+			}
+			if drained := m.drains > 0; drained != (c.phase == hook.PreReboot) {
+				t.Errorf("%s: drained %v", c.phase, drained)
+			}
+			m.set(func() { failing = false })
+			m.roll()
+		})
+	}
+}
+
+// The hooks behind the uncordon keep the lock until they are well.
+func TestPostUncordonHook(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		tries := 0
+		m.hooks = func(_ context.Context, phase string) error {
+			if phase != hook.PostUncordon {
+				return nil
+			}
+			if tries++; tries < 3 {
+				return hook.ErrNotNow
+			}
+			return nil
+		}
+		m.start(Run)
+		m.want(true)
+		m.awaitReboot()
+		m.kill()
+		m.bootUp(false)
+		if err := m.afterBoot(); err != nil {
+			t.Fatal(err)
+		}
+		if tries != 3 || len(m.store.Data()) > 0 || !m.heard(status.EventBack) || !m.logged("back in service: lock released") {
+			t.Errorf("%d tries, lock %v, told %v", tries, m.store.Data(), m.events)
+		}
+		m.start(Run)
+	})
+}
+
+func TestAnnouncementIsCancelled(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.Announce = 10 * time.Minute
+		m.start(Run)
+		m.want(true)
+		m.await("announcement", func() bool { return m.status().Reason == status.RebootDelayed })
+		m.set(func() { m.cancelled = true })
+		m.awaitPhase(status.BackingOff)
+		if m.rebooted() > 0 || m.node().Unschedulable || m.announced[len(m.announced)-1] != "withdrawn" {
+			t.Errorf("%d reboots, node %+v, announced %v", m.rebooted(), m.node(), m.announced)
+		}
+	})
+}
+
+// A window that closes while the node waits for the announced moment.
+func TestGateClosesWhileAnnounced(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.Announce = 10 * time.Minute
+		m.start(Run)
+		m.want(true)
+		m.await("announcement", func() bool { return m.status().Reason == status.RebootDelayed })
+		m.set(func() { m.gates = gate.Verdict{Reason: status.OutsideWindow, Detail: "closed"} })
+		m.await("rolled back", func() bool { return !m.node().Unschedulable })
+		if m.rebooted() > 0 || len(m.store.Data()) > 0 || !slices.Contains(m.announced, "withdrawn") {
+			t.Errorf("%d reboots, lock %v, announced %v", m.rebooted(), m.store.Data(), m.announced)
+		}
+	})
+}
+
+func TestPreflight(t *testing.T) {
+	blocked := node.Report{Held: []node.HeldPod{{Namespace: "shop", Name: "db-0", Why: node.WhyBudget}}}
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.Preflight, m.preflight = PreflightBlock, blocked
+		m.start(Run)
+		m.want(true)
+		m.await("blocked", func() bool { return m.status().Reason == status.DrainBlocked })
+		if s := m.status(); s.Phase != status.Blocked || !strings.Contains(s.Detail, "shop/db-0") || s.Next == nil || len(m.store.Data()) > 0 {
+			t.Errorf("%+v, lock %v", s, m.store.Data())
+		}
+		m.mu.Lock()
+		m.preflight = node.Report{}
+		m.mu.Unlock()
+		m.awaitReboot()
+	})
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.Preflight, m.preflight = PreflightWarn, blocked
+		m.start(Run)
+		m.want(true)
+		m.awaitReboot()
+		if !m.logged("would be held up") || !m.logged("shop/db-0") {
+			t.Errorf("no warning:\n%s", m.log())
+		}
+	})
+}
+
+func TestDryRun(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.DryRun = true
+		m.preflight = node.Report{Tiers: []node.Tier{{Pods: []string{"shop/web-1"}}}}
+		m.start(Run)
+		m.want(true)
+		m.awaitPhase(status.BackingOff)
+		if m.node().Unschedulable || m.drains+m.rebooted() > 0 || len(m.store.Data()) > 0 || !m.logged("shop/web-1") || m.heard(status.EventFailed) {
+			t.Errorf("node %+v, lock %v, told %v\n%s", m.node(), m.store.Data(), m.events, m.log())
+		}
+	})
+}
+
+func TestHoldOnTimeout(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.HoldOnTimeout = true
+		m.drainEnd = func() node.Result { return node.Result{Err: node.ErrDrainTimeout} }
+		m.start(Run)
+		m.want(true)
+		m.awaitPhase(status.Held)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if m.status().Reason != status.DrainTimeout || !m.node().Unschedulable || len(m.store.Data()) != 1 || !m.heard(status.EventHeld) {
+			t.Errorf("%+v, node %+v, lock %v", m.status(), m.node(), m.store.Data())
+		}
+		m.want(false)
+		m.awaitPhase(status.Idle)
+		if m.node().Unschedulable || len(m.store.Data()) > 0 {
+			t.Errorf("node %+v, lock %v", m.node(), m.store.Data())
+		}
+	})
+}
+
+// Somebody uncordons the node in the midst of the drain: it is cordoned and
+// drained anew, but not for ever.
+func TestCordonIsUndone(t *testing.T) {
+	undo := func(m *machine) {
+		m.mu.Lock()
+		m.self.Unschedulable = false
+		m.mu.Unlock()
+	}
+	run(t, func(t *testing.T, m *machine) {
+		m.drainFor = 10 * time.Minute
+		m.start(Run)
+		m.want(true)
+		m.awaitPhase(status.Draining)
+		undo(m)
+		m.await("second drain", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.drains == 2 })
+		if !m.node().Unschedulable || !m.logged("cordoning it again") {
+			t.Errorf("node %+v\n%s", m.node(), m.log())
+		}
+		m.awaitReboot()
+	})
+	run(t, func(t *testing.T, m *machine) {
+		m.drainFor = 10 * time.Minute
+		m.start(Run)
+		m.want(true)
+		for range 200 {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if m.status().Phase == status.BackingOff {
+				break
+			}
+			undo(m)
+		}
+		if m.rebooted() > 0 || m.status().Phase != status.BackingOff || len(m.store.Data()) > 0 {
+			t.Errorf("%d reboots, %+v, lock %v", m.rebooted(), m.status(), m.store.Data())
+		}
+	})
+}
+
+func TestWaitsTooLong(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.TooLong = 24 * time.Hour
+		m.gates = gate.Verdict{Reason: status.OutsideWindow, Detail: "opens on Sunday"}
+		m.start(Run)
+		m.want(true)
+		m.awaitPhase(status.Blocked)
+		asked := m.asked()
+		time.Sleep(23 * time.Hour)
+		synctest.Wait()
+		if m.heard(status.EventWaiting) || m.asked() != asked {
+			t.Errorf("told %v, %d requests while the window is closed", m.events, m.asked()-asked)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if !m.heard(status.EventWaiting) || !m.logged("opens on Sunday") {
+			t.Errorf("told %v\n%s", m.events, m.log())
+		}
+		time.Sleep(48 * time.Hour)
+		synctest.Wait()
+		if n := len(m.events); n != 1 {
+			t.Errorf("told %d times: %v", n, m.events)
+		}
+	})
+}
+
+func TestGiveUpAfterReboot(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.start(Run)
+		m.want(true)
+		m.awaitReboot()
+		m.kill()
+		m.bootUp(false)
+		m.settings.GiveUpAt = time.Now().Add(30 * time.Minute)
+		m.notReady = true
+		m.start(Return)
+		time.Sleep(29 * time.Minute)
+		synctest.Wait()
+		if len(m.store.Data()) != 1 {
+			t.Fatalf("lock after 29 minutes: %v", m.store.Data())
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if len(m.store.Data()) > 0 || !m.node().Unschedulable || !m.heard(status.EventHeld) || m.heard(status.EventBack) {
+			t.Errorf("lock %v, node %+v, told %v", m.store.Data(), m.node(), m.events)
+		}
+		m.set(func() { m.notReady = false }) // well at last
+		<-m.done
+		if m.err != nil || m.node().Unschedulable {
+			t.Errorf("%v, node %+v", m.err, m.node())
+		}
+		m.start(Run)
+	})
+}
+
+func TestWaitingTaint(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.WaitingTaint = "kured.dev/waiting"
+		m.store.Put(othersHold)
+		m.start(Run)
+		m.awaitPhase(status.Idle)
+		if len(m.node().SoftTaints) > 0 {
+			t.Error("tainted while idle")
+		}
+		m.want(true)
+		m.await("taint", func() bool { return len(m.node().SoftTaints) == 1 })
+		m.store.Put(othersRelease)
+		m.awaitPhase(status.Draining)
+		if len(m.node().SoftTaints) > 0 {
+			t.Error("tainted while it drains")
+		}
+		m.awaitReboot()
+	})
+}
+
+// Another configuration comes while the node waits in the queue: it keeps its
+// place, and goes by the new one.
+func TestReload(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.store.Put(othersHold)
+		m.start(Run)
+		m.want(true)
+		m.await("place in the room", func() bool { return m.store.Data()["waiter.a"] != "" })
+		entry := m.store.Data()["waiter.a"]
+		time.Sleep(time.Hour)
+		synctest.Wait()
+
+		next := m.parts()
+		next.Settings.DelayDrain = 10 * time.Minute
+		m.reload <- next
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := m.store.Data()["waiter.a"]; got != entry || m.status().Phase != status.Queued {
+			t.Errorf("%+v, entry %q, was %q", m.status(), got, entry)
+		}
+		m.store.Put(othersRelease)
+		m.awaitPhase(status.Draining)
+		begun := time.Now()
+		m.awaitReboot()
+		if took := time.Since(begun); took < 10*time.Minute {
+			t.Errorf("rebooted after %s: the old configuration", took)
+		}
+	})
+}
+
+// A drain is not cut short by another configuration.
+func TestReloadWhileDraining(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.drainFor = 10 * time.Minute
+		m.start(Run)
+		m.want(true)
+		m.awaitPhase(status.Draining)
+		next := m.parts()
+		next.Settings.Announce = time.Minute
+		m.reload <- next
+		m.awaitReboot()
+		if m.drains != 1 || len(m.announced) == 0 {
+			t.Errorf("%d drains, announced %v", m.drains, m.announced)
+		}
+	})
+}

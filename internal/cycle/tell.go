@@ -1,0 +1,65 @@
+package cycle
+
+import (
+	"time"
+
+	"github.com/kured-host/kured/internal/status"
+)
+
+// tell hands an event to those who want to know.
+func (r *Runner) tell(event status.Event, reason status.Reason, detail string) {
+	if r.Tell == nil {
+		return
+	}
+	o := status.Occurrence{
+		Event: event, At: time.Now(), Node: r.now.Node, Boot: r.Boot, Phase: r.now.Phase, Reason: reason, Detail: detail,
+		Packages: r.demanded.Reasons, Wanted: r.wantedAt, Lock: r.Settings.Lock,
+	}
+	if len(o.Packages) == 0 && r.holder != nil && r.holder.Reason != "" {
+		o.Packages = []string{r.holder.Reason}
+	}
+	r.Tell(o)
+}
+
+// tooLate is a timer for the moment when a demand has waited for too long; nil
+// if there is nothing (more) to tell.
+func (r *Runner) tooLate() *time.Timer {
+	if r.Mode != Run || r.Settings.TooLong <= 0 || r.wantedAt.IsZero() || r.told {
+		return nil
+	}
+	return time.NewTimer(time.Until(r.wantedAt.Add(r.Settings.TooLong)))
+}
+
+// sayLate tells that a reboot is wanted for long, and what is in the way.
+func (r *Runner) sayLate() {
+	r.told = true
+	r.Log.Warn("the reboot is wanted for "+round(time.Since(r.wantedAt))+" already: "+r.now.Line(), "phase", r.now.Phase, "reason", r.now.Reason)
+	r.tell(status.EventWaiting, r.now.Reason, r.now.Line())
+}
+
+// adopt goes on with another configuration, if one has come. What the cluster
+// knows of us is read anew with it; the place in the queue is kept.
+func (r *Runner) adopt() {
+	select {
+	case parts := <-r.Reload:
+		r.next = &parts
+	default:
+	}
+	if r.next == nil {
+		return
+	}
+	dismissed := r.Dismissed
+	r.Parts, r.next = *r.next, nil
+	if r.now.Node != "" {
+		r.Log = r.Log.With("node", r.now.Node)
+	}
+	r.leaveSilence()
+	r.disconnect()
+	r.looked, r.waitTill = time.Time{}, time.Time{}
+	if r.seen.Entry == NoEntry {
+		r.rehearseAgain()
+	}
+	if dismissed != nil {
+		dismissed()
+	}
+}
