@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // TestHonestLife shows that under the wall each credential can do all that kured does.
@@ -55,11 +57,8 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		return request{method: "PATCH", path: nodesPath + "node-a/status", media: strategicPatch, body: `{"status":{"conditions":[` + list + `]}}`}
 	}
 	if node.name != byKubelet { // NodeRestriction refuses it
-		taints := func(patch string) request { // beside the one that the API server gives each new Node
-			return request{method: "PATCH", path: nodesPath + "node-a", media: jsonPatch, body: patch}
-		}
-		w.must(t, node, taints(`[{"op":"add","path":"/spec/taints/-","value":{"key":"kured.dev/waiting","effect":"PreferNoSchedule"}}]`))
-		w.must(t, node, taints(`[{"op":"remove","path":"/spec/taints/1"}]`))
+		w.taint(t, node, true)
+		w.taint(t, node, false)
 	}
 	watch := "?watch=true&timeoutSeconds=1&fieldSelector="
 	for _, r := range []request{
@@ -92,6 +91,30 @@ func (w *world) honestLife(t *testing.T, node caller) {
 	}
 	if got := w.entries(t); len(got) > 0 {
 		t.Errorf("the lock after it: %v", got)
+	}
+}
+
+// taint has node-a put its taint on or off, beside those that the API server and the controllers give it meanwhile.
+func (w *world) taint(t *testing.T, node caller, on bool) {
+	t.Helper()
+	for {
+		var object corev1.Node
+		if err := json.Unmarshal(w.must(t, node, request{method: "GET", path: nodesPath + "node-a"}).body, &object); err != nil {
+			t.Fatal(err)
+		}
+		taints := slices.DeleteFunc(object.Spec.Taints, func(t corev1.Taint) bool { return t.Key == "kured.dev/waiting" })
+		if on {
+			taints = append(taints, corev1.Taint{Key: "kured.dev/waiting", Effect: corev1.TaintEffectPreferNoSchedule})
+		}
+		patch := map[string]any{"metadata": map[string]any{"resourceVersion": object.ResourceVersion}, "spec": map[string]any{"taints": taints}}
+		got := w.send(t, node, request{method: "PATCH", path: nodesPath + "node-a", media: mergePatch, body: encoded(t, patch)})
+		switch {
+		case got.code == http.StatusConflict:
+		case got.refused():
+			t.Fatalf("%s: taint %v: %d %s", node.name, on, got.code, got.message)
+		default:
+			return
+		}
 	}
 }
 
