@@ -177,7 +177,7 @@ func TestPauseWatch(t *testing.T) {
 		return errors.Join(os.MkdirAll(dir, 0o700), write(g.Path, "disk")())
 	})
 	verdict("all comes at once", status.Paused)
-	signalled(t, events, "an end is given", write(g.Path, "until="+time.Now().Add(1500*time.Millisecond).Format(time.RFC3339Nano)))
+	signalled(t, events, "an end is given", write(g.Path, "until="+time.Now().Add(300*time.Millisecond).Format(time.RFC3339Nano)))
 	signalled(t, events, "the pause ends", func() error { return nil })
 	verdict("the pause ends", "")
 	cancel()
