@@ -54,7 +54,7 @@ func (e *notNow) Reason() status.Reason { return status.HookDeferred }
 type FailedError struct {
 	Phase  string
 	Unit   string // journalctl -u tells more
-	Result string // of the unit or its job, as systemd calls it: exit-code, signal, timeout, oom-kill, canceled, …
+	Result string // of the unit, as systemd calls it: exit-code, signal, timeout, oom-kill, …; or not-started, not-run
 	Code   int    // the exit code or, where a signal ended it, its number
 	Detail string // for people: which hook and how, one line
 }

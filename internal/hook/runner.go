@@ -130,7 +130,7 @@ func (u *unit) attempt(ctx context.Context) error {
 	defer s.close()
 	// systemd forgets how a unit ended that nobody refers to.
 	if err := s.ref(ctx, u.name); err != nil {
-		return err
+		return u.refused(ctx, err)
 	}
 	seen, err := s.look(ctx, u.name)
 	if err != nil {
@@ -169,11 +169,19 @@ func (u *unit) start(ctx context.Context, s *session, seen look) (done chan stri
 		_, err := s.systemd.StartUnitContext(ctx, u.name, "replace", done)
 		return err
 	})
-	if err == nil || errors.Is(err, errLost) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, errLost) || ctx.Err() != nil { // or it may have started all the same
 		return done, err
 	}
-	u.asked = false // refused: there is nothing to stop
-	return nil, &FailedError{Phase: u.phase, Unit: u.name, Result: seen.load, Detail: printable(err.Error())}
+	u.asked = false // there is nothing to stop
+	return nil, u.refused(ctx, err)
+}
+
+// refused makes a failure of what systemd answers: that the unit is masked or missing, for instance.
+func (u *unit) refused(ctx context.Context, err error) error {
+	if errors.Is(err, errLost) || ctx.Err() != nil {
+		return err
+	}
+	return &FailedError{Phase: u.phase, Unit: u.name, Result: "not-started", Detail: printable(err.Error())}
 }
 
 // judge reads from the unit how the run ended.

@@ -339,7 +339,7 @@ func TestRunRefused(t *testing.T) {
 	r, systemd := newRunner(t, until(nil))
 	systemd.Refuse("org.freedesktop.systemd1.NoSuchUnit")
 	var failed *FailedError
-	if err := r.Run(t.Context(), PreDrain, nil); !errors.As(err, &failed) || !strings.Contains(err.Error(), "refused by the test") {
+	if err := r.Run(t.Context(), PreDrain, nil); !errors.As(err, &failed) || failed.Result != "not-started" || !strings.Contains(err.Error(), "refused by the test") {
 		t.Errorf("got %v", err)
 	}
 	calls(t, systemd, 0, 0)
