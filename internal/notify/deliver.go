@@ -115,7 +115,8 @@ func (n *Notifier) deliver(t *target, m message, missed int) bool {
 			log.Info("notification sent")
 			return true
 		}
-		if try == n.pace.tries || time.Since(m.told) >= n.patience(t) {
+		left := n.patience(t) - time.Since(m.told)
+		if try == n.pace.tries || left <= 0 {
 			log.Warn("notification not sent, given up", "tries", try, "err", err)
 			return false
 		}
@@ -124,7 +125,7 @@ func (n *Notifier) deliver(t *target, m message, missed int) bool {
 		} else {
 			log.Debug("notification not sent, it is tried again", "tries", try, "err", err)
 		}
-		late, err := n.wait(t, pause*3/4+rand.N(pause/2+1), results)
+		late, err := n.wait(t, min(left, pause*3/4+rand.N(pause/2+1)), results)
 		if err != nil {
 			return false
 		}
@@ -181,7 +182,7 @@ func (n *Notifier) try(t *target, text string, number int, results chan result) 
 	}
 }
 
-// wait pauses for d, or until Flush is in a hurry. It reports whether a try
+// wait pauses for d, or until Flush or a newer message is in a hurry. It reports whether a try
 // that was given up has succeeded after all.
 func (n *Notifier) wait(t *target, d time.Duration, results chan result) (late bool, err error) {
 	pause := time.NewTimer(d)

@@ -155,6 +155,9 @@ func (n *Notifier) Tell(o status.Occurrence) {
 			n.finished()
 		}
 		t.queue = append(t.queue, message{occurrence: o, told: time.Now()})
+		if t.busy && len(t.queue) == 1 {
+			t.hasten() // there is less patience with the one before it now
+		}
 		if n.pending == 0 {
 			n.empty = make(chan struct{})
 		}
@@ -175,6 +178,14 @@ func (n *Notifier) finished() {
 	}
 }
 
+// hasten ends the pause before the next try.
+func (t *target) hasten() {
+	select {
+	case t.hurry <- struct{}{}:
+	default: // it is told already
+	}
+}
+
 // Flush waits until nothing is queued or under way any more, or ctx ends; then
 // its error says how much is left. Targets that pause after a failure are
 // tried again at once. A message that was given up is not an error here.
@@ -183,10 +194,7 @@ func (n *Notifier) Flush(ctx context.Context) error {
 	empty := n.empty
 	for _, t := range n.targets {
 		if t.busy {
-			select {
-			case t.hurry <- struct{}{}:
-			default: // it is told already
-			}
+			t.hasten()
 		}
 	}
 	n.mu.Unlock()
