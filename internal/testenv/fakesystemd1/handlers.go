@@ -98,6 +98,7 @@ func (s *Systemd) methodStop(name, _ string) (dbus.ObjectPath, *dbus.Error) {
 func (s *Systemd) methodGetAll(m dbus.Message, _ string) (map[string]dbus.Variant, *dbus.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks++
 	path, _ := m.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 	u := s.units[string(path)]
 	if u == nil {

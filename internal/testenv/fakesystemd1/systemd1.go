@@ -76,6 +76,7 @@ type Systemd struct {
 	stops   int
 
 	references int
+	looks      int
 }
 
 type unit struct {
@@ -186,6 +187,13 @@ func (s *Systemd) References() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.references
+}
+
+// Looks counts the reads of a unit's properties.
+func (s *Systemd) Looks() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks
 }
 
 func (s *Systemd) set(f func()) {
