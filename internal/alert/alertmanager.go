@@ -19,9 +19,12 @@ type Alertmanager struct{ *look }
 func (s Server) Alertmanager() Alertmanager { return Alertmanager{s.look()} }
 
 // Alerts returns the active alerts, neither silenced nor inhibited, that count
-// for the filter. An Alertmanager that has just started knows only those that
-// it was told since.
-func (a Alertmanager) Alerts(ctx context.Context, filter Filter) ([]Alert, error) {
+// for the filter.
+//
+// An Alertmanager keeps no alerts over a restart, and Prometheus tells it of
+// those that go on firing only every minute (--rules.alert.resend-delay). So
+// one that runs for less than settled is not believed when it knows of none.
+func (a Alertmanager) Alerts(ctx context.Context, filter Filter, settled time.Duration) ([]Alert, error) {
 	var chosen []Alert
 	err := a.ask(ctx, func(ctx context.Context, r *replica) error {
 		response, body, err := a.call(ctx, r, http.MethodGet, "alerts",
@@ -33,13 +36,34 @@ func (a Alertmanager) Alerts(ctx context.Context, filter Filter) ([]Alert, error
 		if err != nil {
 			return notFrom("an Alertmanager", response, err.Error())
 		}
-		chosen = filter.Select(alerts)
-		return nil
+		if chosen = filter.Select(alerts); len(chosen) > 0 || settled <= 0 {
+			return nil
+		}
+		return a.settled(ctx, r, settled)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return chosen, nil
+}
+
+// settled is an error if the server does not run for that long.
+func (a Alertmanager) settled(ctx context.Context, r *replica, long time.Duration) error {
+	response, body, err := a.call(ctx, r, http.MethodGet, "status", nil, nil)
+	if err != nil {
+		return err
+	}
+	var status struct{ Uptime time.Time } // the time of its start
+	switch err := json.Unmarshal(body, &status); {
+	case err != nil:
+		return notFrom("an Alertmanager", response, err.Error())
+	case status.Uptime.IsZero():
+		return notFrom("an Alertmanager", response, "no time of its start in its answer")
+	}
+	if up := timeOf(response).Sub(status.Uptime); up < long {
+		return fmt.Errorf("started %s ago: it may not know all alerts yet", max(0, up).Round(time.Second))
+	}
+	return nil
 }
 
 // call sends one request to one replica. content is sent as JSON unless it is nil.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // What Alertmanager 0.25 answers, but for fields that do not matter.
@@ -32,7 +33,7 @@ func TestActiveAlerts(t *testing.T) {
 		{"an API of before 0.16", `{"error":"gone"}`, "cannot unmarshal", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			alerts, err := newServer(t, "", patience, serve(t, says(c.answer))).Alertmanager().Alerts(t.Context(), Filter{})
+			alerts, err := newServer(t, "", patience, serve(t, says(c.answer))).Alertmanager().Alerts(t.Context(), Filter{}, 0)
 			got := Summary(alerts)
 			if err != nil {
 				got = err.Error()
@@ -54,12 +55,45 @@ func TestActiveAlertsAreAskedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alerts, err := newServer(t, "", patience, url+"/prefix/?tenant=a").Alertmanager().Alerts(t.Context(), ignoring)
+	alerts, err := newServer(t, "", patience, url+"/prefix/?tenant=a").Alertmanager().Alerts(t.Context(), ignoring, 0)
 	if err != nil || alerts != nil {
 		t.Errorf("%v, %v", alerts, err)
 	}
 	if want := "GET /prefix/api/v2/alerts?active=true&inhibited=false&silenced=false&tenant=a&unprocessed=false"; asked.Load() != want {
 		t.Errorf("asked %s", asked.Load())
+	}
+}
+
+// One that has just started may have nothing to say because it was told nothing yet.
+func TestAlertmanagerSettles(t *testing.T) {
+	for _, c := range []struct {
+		name, alerts, status, want string
+	}{
+		{"long ago", `[]`, `{"uptime":"2026-11-22T09:00:00.123Z"}`, ""},
+		{"just now", `[]`, `{"uptime":"2026-11-22T09:59:20Z"}`, "started 40s ago"},
+		{"in its future", `[]`, `{"uptime":"2026-11-22T11:00:00Z"}`, "started 0s ago"},
+		{"just now, but it knows one", activeAlert, `{"uptime":"2026-11-22T09:59:20Z"}`, ""},
+		{"no time", `[]`, `{"cluster":{"status":"ready"}}`, "not an Alertmanager: no time"},
+		{"nonsense", `[]`, `[]`, "not an Alertmanager"},
+		{"refused", `[]`, "", "403 Forbidden"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Date", "Sun, 22 Nov 2026 10:00:00 GMT")
+				switch {
+				case r.URL.Path == "/api/v2/alerts":
+					says(c.alerts)(w, r)
+				case c.status == "":
+					w.WriteHeader(http.StatusForbidden)
+				default:
+					says(c.status)(w, r)
+				}
+			}))
+			_, err := newServer(t, "", patience, url).Alertmanager().Alerts(t.Context(), Filter{}, time.Minute)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 

@@ -132,6 +132,9 @@ type replica struct {
 
 func (s Server) look() *look {
 	client, err := s.client()
+	if err != nil {
+		err = errors.New(printable(err.Error(), 300))
+	}
 	l := &look{client: client, err: err, timeout: s.timeout}
 	for _, u := range s.urls {
 		l.replicas = append(l.replicas, &replica{url: u})
@@ -211,6 +214,14 @@ func fetch(client *http.Client, request *http.Request) (*http.Response, []byte, 
 		message += ": " + why
 	}
 	return response, body, errors.New(message)
+}
+
+// timeOf is when the server answered by its own clock, which may not be ours.
+func timeOf(response *http.Response) time.Time {
+	if at, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+		return at
+	}
+	return time.Now().UTC()
 }
 
 // wordsOf is what the body of a refusal says, in the forms that Prometheus and

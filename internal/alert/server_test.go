@@ -135,7 +135,7 @@ func TestUnreadable(t *testing.T) {
 			server := newServer(t, "", c.timeout, secret)
 			_, alerts := server.Prometheus().Alerts(t.Context(), Firing, Filter{})
 			_, query := server.Prometheus().Query(t.Context(), "up == 0")
-			_, active := server.Alertmanager().Alerts(t.Context(), Filter{})
+			_, active := server.Alertmanager().Alerts(t.Context(), Filter{}, 0)
 			for way, err := range map[string]error{"alerts": alerts, "query": query, "alertmanager": active} {
 				if err == nil {
 					t.Errorf("%s: believed", way)
@@ -176,7 +176,7 @@ func TestReplicas(t *testing.T) {
 	if want := bad + ": 500 Internal Server Error; " + worse + ": 401 Unauthorized; " + bad + ": 500 Internal Server Error; and 2 more"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if _, err := (Server{}).Alertmanager().Alerts(t.Context(), Filter{}); err == nil {
+	if _, err := (Server{}).Alertmanager().Alerts(t.Context(), Filter{}, 0); err == nil {
 		t.Error("no server, and no error")
 	}
 }
@@ -188,7 +188,7 @@ func TestCancelled(t *testing.T) {
 		cancel()
 		hangs(w, r)
 	}))
-	_, err := newServer(t, "", patience, first, first).Alertmanager().Alerts(ctx, Filter{})
+	_, err := newServer(t, "", patience, first, first).Alertmanager().Alerts(ctx, Filter{}, 0)
 	if err == nil || !strings.Contains(err.Error(), "context canceled") {
 		t.Errorf("%v", err)
 	}

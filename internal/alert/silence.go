@@ -157,14 +157,12 @@ func (s Silence) find(ctx context.Context, look Alertmanager) (ours []silence, n
 		if err != nil {
 			return notFrom("an Alertmanager", response, err.Error())
 		}
-		if now, err = http.ParseTime(response.Header.Get("Date")); err != nil {
-			now = time.Now()
-		}
+		now = timeOf(response)
 		ours = slices.DeleteFunc(all, func(found silence) bool { return !s.isOurs(found) })
 		slices.SortFunc(ours, func(a, b silence) int { return cmp.Or(b.EndsAt.Compare(a.EndsAt), cmp.Compare(a.ID, b.ID)) })
 		return nil
 	})
-	return ours, now.UTC(), err
+	return ours, now, err
 }
 
 // isOurs goes by the matchers too: another cluster that has a node of our name

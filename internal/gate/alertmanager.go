@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"time"
 
 	"github.com/kured-host/kured/internal/alert"
 )
@@ -12,7 +13,8 @@ import (
 type Alertmanager struct {
 	Server     alert.Server
 	Filter     alert.Filter
-	UntilDrain bool // it does not matter any more when the node holds the lock
+	Settled    time.Duration // it has to run for this long, or it may not know all alerts yet; 0: not looked at
+	UntilDrain bool          // it does not matter any more when the node holds the lock
 }
 
 // Check asks for the active alerts.
@@ -20,6 +22,6 @@ func (g Alertmanager) Check(ctx context.Context, at Moment) Verdict {
 	if at == Within && g.UntilDrain {
 		return Verdict{Open: true}
 	}
-	alerts, err := g.Server.Alertmanager().Alerts(ctx, g.Filter)
+	alerts, err := g.Server.Alertmanager().Alerts(ctx, g.Filter, g.Settled)
 	return ofAlerts("Alertmanager", alerts, err)
 }

@@ -120,6 +120,10 @@ func TestRealAlerts(t *testing.T) {
 		awaitVerdict(t, Prometheus{Server: prometheus, States: alert.None, Queries: []string{wrong}}, status.QueryUnreadable, why)
 	}
 
+	// Alertmanager has not been up for an hour: that it knows of no alert may be because nobody told it yet.
+	awaitVerdict(t, Alertmanager{Server: alertmanager, Filter: notOutage, Settled: time.Hour}, status.AlertsUnreadable, "ago: it may not know all alerts yet")
+	awaitVerdict(t, Alertmanager{Server: alertmanager, Filter: notOutage, Settled: time.Second}, "", "")
+
 	// One for the other is nonsense.
 	awaitVerdict(t, Prometheus{Server: alertmanager, States: alert.Firing}, status.AlertsUnreadable, manager.URL+": 404 Not Found")
 	awaitVerdict(t, Alertmanager{Server: prometheus}, status.AlertsUnreadable, server.URL+": 404 Not Found")
