@@ -280,7 +280,7 @@ func Default() Config {
 			NakedPods:   "evict",
 			Order:       "critical-last",
 			OnTimeout:   "release",
-			Preflight:   "warn",
+			Preflight:   "off",
 		},
 		Hooks: Hooks{Timeout: Duration(5 * time.Minute)},
 		Reboot: Reboot{
