@@ -49,6 +49,8 @@ const (
 	mark = 271_828
 	// lookEvery is how often the schedule is looked at: only since systemd 257 logind tells when it changes.
 	lookEvery = time.Second
+	// seekEvery is how often a logind that was lost is looked for.
+	seekEvery = lookEvery / 5
 	// jump is how far the time shown may be from the right one before it is told anew.
 	jump = 2 * time.Second
 	// cleanUpWithin bounds what is done after ctx has ended.

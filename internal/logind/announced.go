@@ -59,12 +59,12 @@ func (a *announced) off(now schedule) bool {
 	return shownFor(a.wall(a.at)).time().Sub(now.time()).Abs() > jump
 }
 
-// rest waits until the next look.
+// rest waits before logind is looked for again.
 func (a *announced) rest(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(min(lookEvery, max(0, time.Until(a.at)))):
+	case <-time.After(min(seekEvery, max(0, time.Until(a.at)))):
 		return nil
 	}
 }
