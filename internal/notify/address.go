@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
-	"github.com/nicholas-fedor/shoutrrr/pkg/router"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/matrix"
-	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 )
 
 // checked returns an address in the form that shoutrrr takes, or why it does
@@ -33,7 +30,7 @@ func check(address string) (err error) {
 		}
 	}()
 	if service(address) != matrix.Scheme {
-		_, err = locate(address)
+		_, err = connect(address, nil)
 		return err
 	}
 	// Matrix would log in already.
@@ -45,52 +42,6 @@ func check(address string) (err error) {
 		return fmt.Errorf("matrix: %w", err)
 	}
 	return nil
-}
-
-// locate makes the service of an address. It does what shoutrrr's router does,
-// which leaves out why a service does not take an address.
-func locate(address string) (types.Service, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, err
-	}
-	name := service(address)
-	s, err := (&router.ServiceRouter{}).NewService(name)
-	if err != nil {
-		return nil, err
-	}
-	if u.Scheme != name { // generic+https://
-		custom, ok := s.(types.CustomURLService)
-		if !ok {
-			return nil, fmt.Errorf("%s: %w", name, router.ErrCustomURLsNotSupported)
-		}
-		if u, err = custom.GetConfigURLFromCustom(u); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	if err := s.Initialize(u, nil); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return s, nil
-}
-
-// service is the service that an address is for, "" if shoutrrr has none.
-// Only known words are returned: what stands there may be a secret that is in
-// the wrong place.
-func service(address string) string {
-	scheme, _, _ := strings.Cut(address, ":")
-	name, _, _ := strings.Cut(strings.ToLower(scheme), "+")
-	if slices.Contains(services(), name) {
-		return name
-	}
-	return ""
-}
-
-// services lists the schemes that shoutrrr knows, sorted.
-func services() []string {
-	names := (&router.ServiceRouter{}).ListServices()
-	slices.Sort(names)
-	return names
 }
 
 // webhooks are addresses as the services show them, which shoutrrr has in
@@ -135,7 +86,7 @@ func translated(given string) (string, error) {
 			}
 		}
 	case service(address) == "":
-		return "", fmt.Errorf("notification URL: does not begin with a service that shoutrrr knows: %s://", strings.Join(services(), "://, "))
+		return "", fmt.Errorf("notification URL: does not begin with a service that shoutrrr knows: %s://", strings.Join(schemes(), "://, "))
 	}
 	return address, nil
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nicholas-fedor/shoutrrr/pkg/router"
+
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -39,7 +41,7 @@ var corpus = map[string]string{
 }
 
 func TestEveryServiceOfShoutrrrIsTaken(t *testing.T) {
-	for _, name := range services() {
+	for _, name := range (&router.ServiceRouter{}).ListServices() {
 		address, ok := corpus[name]
 		if !ok {
 			t.Errorf("%s:// is not in the corpus", name)
@@ -54,8 +56,8 @@ func TestEveryServiceOfShoutrrrIsTaken(t *testing.T) {
 			t.Errorf("name %q, want %q", n.targets[0].name, want)
 		}
 	}
-	if len(corpus) != len(services()) {
-		t.Errorf("corpus has %d addresses for %d services", len(corpus), len(services()))
+	if len(corpus) != len(services) {
+		t.Errorf("corpus has %d addresses for %d services", len(corpus), len(services))
 	}
 }
 
@@ -92,7 +94,7 @@ func TestRefusedTargets(t *testing.T) {
 		{Target{URL: "slack://5ecret:%zz@webhook"}, []string{"cannot be parsed", "%xx"}},
 		{Target{URL: "smtp://user:5ecret#1@mail.example.com/"}, []string{"cannot be parsed"}},
 		{Target{URL: "slack://5ecret"}, []string{"slack: invalid slack token format"}},
-		{Target{URL: "ntfy+https://5ecret@example.com/topic"}, []string{"ntfy: custom URLs are not supported"}},
+		{Target{URL: "ntfy+https://5ecret@example.com/topic"}, []string{"ntfy: its address has no other scheme"}},
 		{Target{URL: "matrix://:a&b@host?room=1&5ecret=2"}, []string{"matrix: setting query parameter"}},
 		{Target{URL: "matrix://:token@host?rooms=,5ecret"}, []string{"shoutrrr panics"}},
 		{Target{URL: "https://hooks.slack.com/workflows/5ecret/A"}, []string{"of Slack only webhooks"}},

@@ -8,8 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/telegram"
@@ -17,6 +17,8 @@ import (
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 	"golang.org/x/sys/unix"
 )
+
+var errNoCustom = errors.New("its address has no other scheme with a +")
 
 // maxAddress bounds a URL and the file that it is in, in bytes.
 const maxAddress = 8 << 10
@@ -84,10 +86,31 @@ func addressFrom(path string) (string, error) {
 	return address, nil
 }
 
-// connect makes the service of an address that was checked. Some talk to
-// their server here already.
+// connect makes the service of an address. It connects to nothing yet, but
+// for matrix, which may log in.
 func connect(address string, log *slog.Logger) (sender, error) {
-	s, err := locate(address)
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	name := service(address)
+	s, err := connectTo(name, u, log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+func connectTo(name string, u *url.URL, log *slog.Logger) (sender, error) {
+	switch name {
+	case "generic":
+		return newHook(u)
+	case "smtp":
+		return newMail(u)
+	case "logger":
+		return journal{log}, nil
+	}
+	s, err := located(name, u)
 	if err != nil {
 		return nil, err
 	}
@@ -107,16 +130,14 @@ func connect(address string, log *slog.Logger) (sender, error) {
 			transport.Proxy = http.ProxyFromEnvironment
 		}
 	}
-	// The others would log answers, addresses and parts of tokens.
-	if s.GetID() == "logger" {
-		s.SetLogger(journal{log})
-	}
 	return s, nil
 }
 
-// journal is where logger:// writes: our own log.
+// journal is logger://, our own log, for trying out.
 type journal struct{ log *slog.Logger }
 
-func (j journal) Print(v ...any)            { j.log.Info(strings.TrimSpace(fmt.Sprint(v...))) }
-func (j journal) Printf(f string, v ...any) { j.log.Info(strings.TrimSpace(fmt.Sprintf(f, v...))) }
-func (j journal) Println(v ...any)          { j.log.Info(strings.TrimSpace(fmt.Sprint(v...))) }
+// Send implements sender.
+func (j journal) Send(message string, _ *types.Params) error {
+	j.log.Info(message)
+	return nil
+}

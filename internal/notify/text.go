@@ -22,7 +22,7 @@ const (
 
 // defaults are the texts of one line each.
 var defaults = map[status.Event]string{
-	status.EventWaiting: `{{.Node}}: waits for its reboot{{if not .Wanted.IsZero}} since {{.Wanted.UTC.Format "2006-01-02 15:04"}} UTC{{end}}` + packages + because,
+	status.EventWaiting: `{{.Node}}: waits for its reboot{{with date "2006-01-02 15:04" .Wanted}} since {{.}} UTC{{end}}` + packages + because,
 	status.EventDrain:   `{{.Node}}: cordoned, its pods are being moved, then it reboots` + packages + because,
 	status.EventReboot:  `{{.Node}}: drained, it reboots now` + packages + because,
 	status.EventBack:    `{{.Node}}: rebooted, and well again` + because,
@@ -71,9 +71,22 @@ func newTexts(custom map[status.Event]string) (texts, error) {
 	return all, errors.Join(problems...)
 }
 
+// functions are what templates can call beside what text/template has.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"join": strings.Join,
+		"date": func(layout string, t time.Time) string {
+			if t.IsZero() {
+				return ""
+			}
+			return t.UTC().Format(layout)
+		},
+	}
+}
+
 func parse(event status.Event, source string) (*template.Template, error) {
 	t, err := template.New(string(event)).Option("missingkey=error").
-		Funcs(template.FuncMap{"join": strings.Join}).Parse(source)
+		Funcs(functions()).Parse(source)
 	for _, o := range []status.Occurrence{sample(event), {Event: event}} {
 		if err == nil {
 			_, err = execute(t, o)

@@ -47,7 +47,7 @@ func TestDefaultTexts(t *testing.T) {
 func TestTemplates(t *testing.T) {
 	for source, want := range map[string]string{
 		`{{.Node}} {{.Event}} {{.Phase}} {{.Reason}} {{.Detail}} {{.Lock}} {{.Boot}}`: "node-a drain draining drain-timeout detail kube-system/kured-lock 0123456789abcdef0123456789abcdef",
-		`{{join .Packages "+"}} {{.At.Format "15:04"}} {{.At.Sub .Wanted}}`:           "linux-image-amd64+libc6 12:00 1h0m0s",
+		`{{join .Packages "+"}} {{date "15:04" .At}}`:                                 "linux-image-amd64+libc6 12:00",
 		`{"text": {{printf "%q" .Detail}}}`:                                           `{"text": "detail"}`,
 		"two\r\nlines\t\x1b[31m":                                                      "two \nlines \ufffd[31m",
 		"  ":                                                                          "",
