@@ -95,9 +95,9 @@ func (n *Notifier) logDropped(t *target) {
 }
 
 // deliver tries until m has arrived, and reports whether it has.
-func (n *Notifier) deliver(t *target, m message, missed int) bool {
+func (n *Notifier) deliver(t *target, m item, missed int) bool {
 	log := n.log.With("target", t.name, "event", string(m.occurrence.Event))
-	text, err := t.texts.render(m.occurrence, missed)
+	text, err := t.texts.Render(m.occurrence, missed)
 	if err != nil {
 		log.Warn("the template of a notification failed, the default text is sent instead", "err", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kured-host/kured/internal/notify/message"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -33,9 +34,9 @@ type Target struct {
 	// send, so that a secret can be rotated.
 	URLFile string
 	Events  []status.Event // that are told; none: all
-	// Templates are text/template texts over status.Occurrence, with the
-	// function join of strings.Join. An event that has none gets the default.
-	// One that renders to nothing but white space sends nothing.
+	// Templates are text/template texts over status.Occurrence, see package
+	// message. An event that has none gets the default. One that renders to
+	// nothing but white space sends nothing.
 	Templates map[status.Event]string
 }
 
@@ -60,18 +61,18 @@ type target struct {
 	url   string // "": from file
 	file  string
 	wants []status.Event
-	texts texts
+	texts message.Texts
 	hurry chan struct{} // a token in it ends the pause before the next try
 
-	queue    []message // guarded by Notifier.mu, as what follows
-	busy     bool      // a worker runs
-	underWay int       // sends that have not ended, those given up included
-	dropped  int       // messages of a flood, until they are logged
-	missed   int       // messages that did not arrive, until one that says so does
+	queue    []item // guarded by Notifier.mu, as what follows
+	busy     bool   // a worker runs
+	underWay int    // sends that have not ended, those given up included
+	dropped  int    // messages of a flood, until they are logged
+	missed   int    // messages that did not arrive, until one that says so does
 }
 
-// message is an occurrence on its way.
-type message struct {
+// item is an occurrence on its way.
+type item struct {
 	occurrence status.Occurrence
 	told       time.Time // for its age
 }
@@ -121,18 +122,14 @@ func newTarget(number int, given Target) (*target, error) {
 	}
 	for _, e := range given.Events {
 		if !slices.Contains(status.Events(), e) {
-			problems = append(problems, unknownEvent(e))
+			problems = append(problems, message.UnknownEvent(e))
 		}
 	}
 	var err error
-	if t.texts, err = newTexts(given.Templates); err != nil {
+	if t.texts, err = message.New(given.Templates); err != nil {
 		problems = append(problems, err)
 	}
 	return t, errors.Join(problems...)
-}
-
-func unknownEvent(e status.Event) error {
-	return fmt.Errorf("unknown event %q: there are %s", e, status.Events())
 }
 
 // Tell queues o for the targets that want it, and returns at once. When a
@@ -154,7 +151,7 @@ func (n *Notifier) Tell(o status.Occurrence) {
 			t.missed++
 			n.finished()
 		}
-		t.queue = append(t.queue, message{occurrence: o, told: time.Now()})
+		t.queue = append(t.queue, item{occurrence: o, told: time.Now()})
 		if t.busy && len(t.queue) == 1 {
 			t.hasten() // there is less patience with the one before it now
 		}

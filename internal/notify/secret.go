@@ -8,11 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
+
+	"github.com/kured-host/kured/internal/notify/message"
 )
 
 const (
-	ellipsis  = "…"
+	ellipsis  = message.Ellipsis
 	maxError  = 500 // runes of an error of shoutrrr, which can quote a server's whole answer
 	minSecret = 3   // bytes: what is shorter is no secret, and hiding it would garble every text
 	minWord   = 6   // bytes of a part of a secret that is hidden alone: services put the parts together anew
@@ -122,7 +123,7 @@ func (s secrets) hide(text string) string {
 			from += i + len(ellipsis)
 		}
 	}
-	return clean(text, maxError, false)
+	return message.Clean(text, maxError, false)
 }
 
 // lower is strings.ToLower of ASCII alone, which keeps every byte's place.
@@ -134,25 +135,4 @@ func lower(text string) string {
 		}
 	}
 	return string(b)
-}
-
-// clean makes text printable and cuts it to limit runes. Line breaks stay if
-// it may have lines.
-func clean(text string, limit int, lines bool) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' && lines:
-			return r
-		case unicode.IsSpace(r):
-			return ' '
-		case !unicode.IsPrint(r):
-			return utf8.RuneError
-		}
-		return r
-	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
-	text = strings.TrimSpace(text)
-	if utf8.RuneCountInString(text) <= limit {
-		return text
-	}
-	return string([]rune(text)[:limit-1]) + ellipsis
 }

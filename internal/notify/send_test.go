@@ -133,7 +133,7 @@ func TestSlack(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.pace = quick
-	n.Tell(sample(status.EventDrain))
+	n.Tell(status.Occurrence{Event: status.EventDrain, Node: "node-a", Detail: "detail", Packages: []string{"linux-image-amd64", "libc6"}})
 	flushed(t, n)
 	got := <-requests
 	if got.method != "POST" || got.url != hook || got.contentType != "application/json" {
@@ -193,7 +193,7 @@ func TestNothingIsLeftOpen(t *testing.T) {
 	}
 	n.pace = quick
 	for range 3 {
-		n.Tell(sample(status.EventBack))
+		n.Tell(status.Occurrence{Event: status.EventBack, Node: "node-a"})
 	}
 	flushed(t, n)
 	n.Stop()

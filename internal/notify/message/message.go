@@ -1,4 +1,10 @@
-package notify
+// Package message makes the texts of notifications, by text/template. It stands
+// alone, so that the configuration can be checked with what is used later.
+//
+// A template sees the fields of status.Occurrence and has, beside the functions
+// of text/template, join (LIST SEPARATOR) as in {{join .Packages ", "}} and
+// date (LAYOUT TIME) as in {{date "15:04" .At}}: in UTC, and "" for no time.
+package message
 
 import (
 	"errors"
@@ -8,9 +14,14 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kured-host/kured/internal/status"
 )
+
+// Ellipsis stands for what was cut.
+const Ellipsis = "…"
 
 // Bounds in runes, except for the packages' number.
 const (
@@ -35,18 +46,19 @@ const (
 	because  = `{{if .Detail}}: {{.Detail}}{{else if .Reason}}: {{.Reason}}{{end}}`
 )
 
-// texts are the templates of one target.
-type texts map[status.Event]text
+// Texts are the templates of one target.
+type Texts map[status.Event]text
 
 type text struct {
 	custom, fallback *template.Template // custom is nil if none is configured
 }
 
-// newTexts parses the templates and tries each with an occurrence that has
+// New parses the templates and tries each with an occurrence that has
 // everything and one that has nothing, so that a field that does not exist is
-// found now.
-func newTexts(custom map[status.Event]string) (texts, error) {
-	all := texts{}
+// found now. An event without a template has the default text. Every problem is
+// in the error.
+func New(custom map[status.Event]string) (Texts, error) {
+	all := Texts{}
 	for event, source := range defaults {
 		parsed, err := parse(event, source)
 		if err != nil {
@@ -58,7 +70,7 @@ func newTexts(custom map[status.Event]string) (texts, error) {
 	for _, event := range slices.Sorted(maps.Keys(custom)) {
 		known, ok := all[event]
 		if !ok {
-			problems = append(problems, fmt.Errorf("template: %w", unknownEvent(event)))
+			problems = append(problems, fmt.Errorf("template: %w", UnknownEvent(event)))
 			continue
 		}
 		parsed, err := parse(event, custom[event])
@@ -82,6 +94,17 @@ func functions() template.FuncMap {
 			return t.UTC().Format(layout)
 		},
 	}
+}
+
+// Check says what is wrong with the template of an event.
+func Check(event status.Event, source string) error {
+	_, err := parse(event, source)
+	return err
+}
+
+// UnknownEvent is the error for what is not an event.
+func UnknownEvent(e status.Event) error {
+	return fmt.Errorf("unknown event %q: there are %s", e, status.Events())
 }
 
 func parse(event status.Event, source string) (*template.Template, error) {
@@ -108,14 +131,14 @@ func sample(event status.Event) status.Occurrence {
 	}
 }
 
-// render returns the text of an occurrence: the default one, with an error,
+// Render returns the text of an occurrence, printable and at most 2000 runes long: the default one, with an error,
 // where the configured template fails. Only a default text says how many
 // messages before it did not arrive: a configured one may be JSON.
-func (t texts) render(o status.Occurrence, missed int) (string, error) {
+func (t Texts) Render(o status.Occurrence, missed int) (string, error) {
 	o = tidied(o)
 	known, ok := t[o.Event]
 	if !ok {
-		return "", unknownEvent(o.Event)
+		return "", UnknownEvent(o.Event)
 	}
 	var failed error
 	if known.custom != nil {
@@ -140,16 +163,16 @@ func (t texts) render(o status.Occurrence, missed int) (string, error) {
 
 // tidied bounds what others wrote, and makes it printable.
 func tidied(o status.Occurrence) status.Occurrence {
-	o.Node, o.Boot, o.Lock = clean(o.Node, maxField, false), clean(o.Boot, maxField, false), clean(o.Lock, maxField, false)
-	o.Phase, o.Reason = status.Phase(clean(string(o.Phase), maxField, false)), status.Reason(clean(string(o.Reason), maxField, false))
-	o.Detail = clean(o.Detail, maxField, false)
+	o.Node, o.Boot, o.Lock = Clean(o.Node, maxField, false), Clean(o.Boot, maxField, false), Clean(o.Lock, maxField, false)
+	o.Phase, o.Reason = status.Phase(Clean(string(o.Phase), maxField, false)), status.Reason(Clean(string(o.Reason), maxField, false))
+	o.Detail = Clean(o.Detail, maxField, false)
 	names := make([]string, 0, min(len(o.Packages), maxPackages+1))
 	for i, name := range o.Packages {
 		if i == maxPackages {
 			names = append(names, fmt.Sprintf("and %d more", len(o.Packages)-i))
 			break
 		}
-		names = append(names, clean(name, maxPackage, false))
+		names = append(names, Clean(name, maxPackage, false))
 	}
 	o.Packages = names
 	return o
@@ -162,7 +185,7 @@ func execute(t *template.Template, o status.Occurrence) (string, error) {
 	if err := t.Execute(&out, o); err != nil && !errors.Is(err, errFull) {
 		return "", err
 	}
-	return clean(out.text.String(), maxText, true), nil
+	return Clean(out.text.String(), maxText, true), nil
 }
 
 var errFull = errors.New("the text is too long")
@@ -181,4 +204,25 @@ func (b *bounded) Write(p []byte) (int, error) {
 		return n, errFull
 	}
 	return n, nil
+}
+
+// Clean makes text printable and cuts it to limit runes. Line breaks stay if
+// it may have lines.
+func Clean(text string, limit int, lines bool) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' && lines:
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r):
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
+	text = strings.TrimSpace(text)
+	if utf8.RuneCountInString(text) <= limit {
+		return text
+	}
+	return string([]rune(text)[:limit-1]) + Ellipsis
 }

@@ -1,4 +1,4 @@
-package notify
+package message
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 )
 
 func TestDefaultTexts(t *testing.T) {
-	all, err := newTexts(nil)
+	all, err := New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestDefaultTexts(t *testing.T) {
 		status.EventHeld:    {"node-a: stopped, a person is needed: detail", "n: stopped, a person is needed"},
 	} {
 		for i, o := range []status.Occurrence{sample(event), {Event: event, Node: "n"}} {
-			if got, err := all.render(o, 0); got != want[i] || err != nil {
+			if got, err := all.Render(o, 0); got != want[i] || err != nil {
 				t.Errorf("%s:\ngot  %q, %v\nwant %q", event, got, err, want[i])
 			}
 		}
@@ -38,7 +38,7 @@ func TestDefaultTexts(t *testing.T) {
 		1: "n: stopped, a person is needed: reboot-budget (an earlier message did not arrive)",
 		3: "n: stopped, a person is needed: reboot-budget (3 earlier messages did not arrive)",
 	} {
-		if got, err := all.render(o, missed); got != want || err != nil {
+		if got, err := all.Render(o, missed); got != want || err != nil {
 			t.Errorf("got  %q, %v\nwant %q", got, err, want)
 		}
 	}
@@ -53,15 +53,15 @@ func TestTemplates(t *testing.T) {
 		"  ":                                                                          "",
 		`{{if .Packages}}{{else}}{{end}}`:                                             "",
 		`{{if eq .Reason "drain-timeout"}}timeout{{end}}`:                             "timeout",
-		strings.Repeat("ä", 2*maxText):                                                strings.Repeat("ä", maxText-1) + ellipsis,
-		`{{define "x"}}ab{{template "x" .}}{{end}}{{template "x" .}}`:                 strings.Repeat("ab", maxText/2)[:maxText-1] + ellipsis,
+		strings.Repeat("ä", 2*maxText):                                                strings.Repeat("ä", maxText-1) + Ellipsis,
+		`{{define "x"}}ab{{template "x" .}}{{end}}{{template "x" .}}`:                 strings.Repeat("ab", maxText/2)[:maxText-1] + Ellipsis,
 	} {
-		all, err := newTexts(map[status.Event]string{status.EventDrain: source})
+		all, err := New(map[status.Event]string{status.EventDrain: source})
 		if err != nil {
 			t.Errorf("%s: %v", source, err)
 			continue
 		}
-		if got, err := all.render(sample(status.EventDrain), 5); got != want || err != nil {
+		if got, err := all.Render(sample(status.EventDrain), 5); got != want || err != nil {
 			t.Errorf("%s:\ngot  %q, %v\nwant %q", source, got, err, want)
 		}
 	}
@@ -75,7 +75,7 @@ func TestTemplates(t *testing.T) {
 		`{{template "nothing"}}`:                  "nothing",
 		`{{define "x"}}{{template "x"}}{{end}}{{template "x"}}`: "depth",
 	} {
-		if _, err := newTexts(map[status.Event]string{status.EventDrain: source}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(map[status.Event]string{status.EventDrain: source}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", source, err)
 		}
 	}
@@ -83,11 +83,11 @@ func TestTemplates(t *testing.T) {
 
 // A template that fails with what only turns up later must not swallow the message.
 func TestFailingTemplateSendsTheDefault(t *testing.T) {
-	all, err := newTexts(map[status.Event]string{status.EventHeld: `{{if eq .Reason "reboot-budget"}}{{.Foo}}{{end}}`})
+	all, err := New(map[status.Event]string{status.EventHeld: `{{if eq .Reason "reboot-budget"}}{{.Foo}}{{end}}`})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := all.render(status.Occurrence{Event: status.EventHeld, Node: "n", Reason: status.RebootBudget}, 0)
+	got, err := all.Render(status.Occurrence{Event: status.EventHeld, Node: "n", Reason: status.RebootBudget}, 0)
 	if got != "n: stopped, a person is needed: reboot-budget" || err == nil {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -100,12 +100,12 @@ func TestOccurrenceIsTidied(t *testing.T) {
 	for i := range 3 * maxPackages {
 		o.Packages = append(o.Packages, fmt.Sprintf("p%d\x07", i))
 	}
-	all, err := newTexts(map[status.Event]string{status.EventDrain: `{{.Node}}|{{join .Packages " "}}|{{len .Detail}}`})
+	all, err := New(map[status.Event]string{status.EventDrain: `{{.Node}}|{{join .Packages " "}}|{{len .Detail}}`})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := all.render(o, 0)
-	if !strings.HasPrefix(got, "node\ufffd -a|p0\ufffd p1\ufffd ") || !strings.HasSuffix(got, fmt.Sprintf(" and %d more|%d", 2*maxPackages, maxField-1+len(ellipsis))) || err != nil {
+	got, err := all.Render(o, 0)
+	if !strings.HasPrefix(got, "node\ufffd -a|p0\ufffd p1\ufffd ") || !strings.HasSuffix(got, fmt.Sprintf(" and %d more|%d", 2*maxPackages, maxField-1+len(Ellipsis))) || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if o.Packages[0] != "p0\x07" {
@@ -122,13 +122,13 @@ func FuzzTemplate(f *testing.F) {
 		if strings.Contains(source, "range") || strings.Contains(source, "printf") {
 			return // an administrator may ask for as much work as he likes
 		}
-		all, err := newTexts(map[status.Event]string{status.EventDrain: source})
+		all, err := New(map[status.Event]string{status.EventDrain: source})
 		if err != nil {
 			return
 		}
 		o := sample(status.EventDrain)
 		o.Detail = detail
-		text, _ := all.render(o, 0)
+		text, _ := all.Render(o, 0)
 		if utf8.RuneCountInString(text) > maxText || strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) && r != utf8.RuneError }) {
 			t.Errorf("%q renders to %q", source, text)
 		}
