@@ -41,6 +41,7 @@ type podPlan struct {
 	attempts int
 	accepted bool // an eviction was accepted, or must have been
 	deleted  bool // it was not evicted last, but deleted
+	unsure   bool // an answer was lost, and none since says that the eviction had no effect
 
 	last        outcome   // answer to the latest attempt; valid if failures > 0
 	answeredAt  time.Time // when it came
@@ -161,7 +162,7 @@ func (p *plan) accept(known *podPlan) {
 
 // unanswered reports whether an eviction was sent that may have taken effect without our being told.
 func (k *podPlan) unanswered() bool {
-	return k.attempts > 0 && (k.busy || k.last.kind == answerUnreachable)
+	return k.attempts > 0 && (k.busy || k.unsure)
 }
 
 // undecided returns the pods to decide about now; their decision is under way then. At the beginning
@@ -310,6 +311,13 @@ func (p *plan) note(known *podPlan, out outcome, now time.Time) {
 	}
 	known.failures++
 	known.last, known.answeredAt = out, now
+	switch out.kind {
+	case answerUnreachable:
+		known.unsure = true
+	case answerGone: // perhaps of that very eviction
+	default:
+		known.unsure = false
+	}
 	known.next = now.Add(retryDelay(out, known.failures, p.random()))
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -69,14 +70,19 @@ func TestPlanBacksOffPerPodAndPerReason(t *testing.T) {
 
 func TestPlanCountsOnlyItsOwnEvictions(t *testing.T) {
 	now := time.Unix(1000, 0)
-	p := planWith(now, testPod("x", "lost"), testPod("x", "other"), testPod("x", "sent"))
+	p := planWith(now, testPod("x", "lost"), testPod("x", "other"), testPod("x", "sent"), testPod("x", "late"))
 	p.due(now, 16)
-	p.answered("lost", errors.New("unexpected EOF"), now)
-	p.answered("other", budgetRefusal("The disruption budget w needs 1 healthy pods and has 1 currently", 0), now)
+	gone, lost := apierrors.NewNotFound(podResource, "x"), errors.New("unexpected EOF")
+	budget := budgetRefusal("The disruption budget w needs 1 healthy pods and has 1 currently", 0)
+	p.answered("lost", lost, now)
+	p.answered("lost", gone, now) // by the eviction whose answer was lost
+	p.answered("other", lost, now)
+	p.answered("other", budget, now) // that one had no effect
 	p.answered("sent", nil, now)
-	p.observe(nil, true, nil, now) // all gone: "other" by somebody else's hand
-	if p.evicted != 2 || p.gone != 3 {
-		t.Errorf("evicted %d, gone %d; want 2, 3", p.evicted, p.gone)
+	p.answered("late", gone, now)
+	p.observe(nil, true, nil, now) // all gone: "other" and "late" by somebody else's hand
+	if p.evicted != 2 || p.gone != 4 {
+		t.Errorf("evicted %d, gone %d; want 2, 4", p.evicted, p.gone)
 	}
 	if p.drained(now) || !p.drained(now.Add(settle)) {
 		t.Error("drained before it settled, or not after")

@@ -29,7 +29,7 @@ type Report struct {
 
 	Held    []HeldPod // pods of Tiers whose eviction would be refused now, or that do not stop
 	Refused []HeldPod // pods that may not be evicted; one is enough, and a drain would evict none
-	Unknown []HeldPod // pods of Tiers of which the server did not say what it would do
+	Unknown []HeldPod // pods of Tiers of which the server does not say what it would do; see Preflight
 
 	// Together says which pods that would be let go one by one have the same controller. See Preflight.
 	Together []string
@@ -57,7 +57,9 @@ type StayingPod struct {
 // may not read budgets, so it cannot be added up here. Report.Together names the pods of which it may be
 // true; a drain gets through all the same, one after the other, as fast as others take their place.
 //
-// Webhooks can keep the server from trying at all, see Report.Unknown. err is about what is needed to tell
+// A server that does not answer, and one that has to ask a webhook which cannot be asked in a dry run, say nothing of
+// a pod: it is in Report.Unknown, and Report.Err fails closed. ctx bounds all of it; a server that swallows requests
+// is waited for three times half a minute. err is about what is needed to tell
 // anything: the options, the list of pods, the DaemonSets (then errors.Is finds ErrUndecided), or the end of ctx.
 func (n *Node) Preflight(ctx context.Context, opts DrainOptions) (Report, error) {
 	selector, err := opts.checked()
@@ -200,14 +202,16 @@ func (r *Report) add(leaving []*corev1.Pod, outcomes []outcome, order Order, now
 // (NewDryRunUnsupportedErr of k8s.io/apiserver). A real eviction may be let through.
 func noDryRun(detail string) bool { return strings.Contains(detail, "does not support dry run") }
 
-// Err returns nil if nothing would keep a drain from its end now, as far as the server says, else an error that
-// says what would. Pods that may not be evicted come first: errors.Is finds ErrRefused.
+// Err returns nil if the server says that nothing would keep a drain from its end now, else an error that says what
+// would, or of which pods the server says nothing. Pods that may not be evicted come first: errors.Is finds ErrRefused.
 func (r Report) Err() error {
 	switch {
 	case len(r.Refused) > 0:
 		return fmt.Errorf("%w: %s", ErrRefused, HeldSummary(r.Refused))
 	case len(r.Held) > 0:
 		return errors.New(HeldSummary(r.Held))
+	case len(r.Unknown) > 0:
+		return errors.New("a dry run does not tell: " + HeldSummary(r.Unknown))
 	}
 	return nil
 }
@@ -245,7 +249,7 @@ func (r Report) String() string {
 	line(len(r.Staying), verb(len(r.Staying), "stays", "stay"), staying)
 	held("may not be evicted, so nothing would be", r.Refused)
 	held("would be held now", r.Held)
-	held("cannot be asked about by a dry run", r.Unknown)
+	held("cannot be told by a dry run", r.Unknown)
 	if len(r.Together) > 0 {
 		lines = append(lines, "asked about one by one, a budget may let fewer go at a time: "+firstThree(r.Together, "group"))
 	}

@@ -70,7 +70,7 @@ func TestPreflight(t *testing.T) {
 1 pod leaves after that, system-critical: kube-system/dns-1
 3 pods stay: kube-system/etcd-n1 (static pod); kube-system/proxy-1 (DaemonSet proxy); shop/old (being deleted for too long, not waited for)
 2 pods would be held now: pod shop/db-0 held by PodDisruptionBudget shop/db: needs 2 healthy, has 2; pod shop/stuck still terminating: it should have stopped 5m0s ago
-1 pod cannot be asked about by a dry run: pod shop/hooked not evicted: refused: admission webhook "w.example.com" does not support dry run
+1 pod cannot be told by a dry run: pod shop/hooked not evicted: refused: admission webhook "w.example.com" does not support dry run
 asked about one by one, a budget may let fewer go at a time: 5 pods of ReplicaSet shop/web`
 		if err != nil || r.String() != want {
 			t.Errorf("%v\ngot  %s\nwant %s", err, r, want)
@@ -137,7 +137,7 @@ func TestPreflightIsPaced(t *testing.T) {
 		if !strings.HasPrefix(r.String(), "20 pods have to leave, of priority 0: ") || !strings.Contains(r.String(), "\n20 pods leave after that, of priority 1: ") {
 			t.Errorf("%s", r)
 		}
-		if n := len(api.requests(http.MethodPost, "/web-07/")); n != preflightAttempts || r.Err() != nil {
+		if n := len(api.requests(http.MethodPost, "/web-07/")); n != preflightAttempts || r.Err() == nil || !strings.HasPrefix(r.Err().Error(), "a dry run does not tell: pod shop/web-07 ") {
 			t.Errorf("%d attempts; %v", n, r.Err())
 		}
 	})
