@@ -54,8 +54,13 @@ func newConfig() *cobra.Command {
 			if len(given) == 1 {
 				path, load = given[0], config.Load
 			}
-			if _, err := load(path); err != nil {
+			cfg, err := load(path)
+			if err != nil {
 				return &exitError{exitConfig, err}
+			}
+			// What the parts of kured find is not of a line.
+			if _, err := (&house{env: os.Getenv}).plan(cfg); err != nil {
+				return &exitError{exitConfig, fmt.Errorf("%s: %w", path, err)}
 			}
 			return listFiles(cmd.OutOrStdout(), path)
 		},

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/BurntSushi/toml"
@@ -15,7 +16,9 @@ type document struct {
 	top   map[string]toml.Primitive
 	meta  toml.MetaData
 	lists map[string][]int // offsets of the headers of each list of tables
-	parts map[int]*document
+
+	parts  map[int]*document                    // see part
+	tables map[string]map[string]toml.Primitive // see table
 }
 
 // newDocument parses data. TOML's syntax errors end the parse, so there is at
@@ -32,6 +35,8 @@ func newDocument(data []byte) (*document, *Problem) {
 	}
 	var pe toml.ParseError
 	switch {
+	case err == nil && len(d.meta.Keys()) > maxKeys:
+		return nil, &Problem{Line: 1, Message: fmt.Sprintf("has more than %d keys and cannot be a configuration of kured", maxKeys)}
 	case err == nil:
 		d.lists = elements(data, outline.headers)
 		return d, nil
@@ -117,16 +122,10 @@ func (d *document) line(path []string) int {
 // probe asks the TOML library for the position of one key. It tells positions
 // only in errors, so the value is decoded into a type that refuses it.
 func (d *document) probe(path []string) int {
-	value, ok := d.top[path[0]]
+	last := len(path) - 1
+	value, ok := d.table(path[:last])[path[last]]
 	if !ok {
 		return 0
-	}
-	for _, name := range path[1:] {
-		next, ok := d.below(value, name)
-		if !ok {
-			return 0
-		}
-		value = next
 	}
 	var pe toml.ParseError
 	if err := d.meta.PrimitiveDecode(value, new(refusal)); !errors.As(err, &pe) || pe.Position.Line == 0 {
@@ -135,19 +134,32 @@ func (d *document) probe(path []string) int {
 	return d.lineAt(pe.Position.Start)
 }
 
-// below is the value of a key in a table, or in the one table of a list.
-func (d *document) below(value toml.Primitive, key string) (toml.Primitive, bool) {
-	var table map[string]toml.Primitive
-	var list []map[string]toml.Primitive
-	// What is no table leaves table as it is, with an error or without.
-	if err := d.meta.PrimitiveDecode(value, &table); err != nil || table == nil {
-		if err := d.meta.PrimitiveDecode(value, &list); err != nil || len(list) != 1 {
-			return toml.Primitive{}, false
-		}
-		table = list[0]
+// table is the table at path, or the one of a list there, nil if there is none.
+func (d *document) table(path []string) map[string]toml.Primitive {
+	if len(path) == 0 {
+		return d.top
 	}
-	next, ok := table[key]
-	return next, ok
+	name := toml.Key(path).String()
+	table, known := d.tables[name]
+	if known {
+		return table
+	}
+	last := len(path) - 1
+	if value, ok := d.table(path[:last])[path[last]]; ok {
+		var list []map[string]toml.Primitive
+		// What is no table leaves table as it is, with an error or without.
+		if err := d.meta.PrimitiveDecode(value, &table); err != nil || table == nil {
+			table = nil
+			if err := d.meta.PrimitiveDecode(value, &list); err == nil && len(list) == 1 {
+				table = list[0]
+			}
+		}
+	}
+	if d.tables == nil {
+		d.tables = map[string]map[string]toml.Primitive{}
+	}
+	d.tables[name] = table
+	return table
 }
 
 // lineAt counts the lines up to an offset; the library's own number is that of

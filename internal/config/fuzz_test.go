@@ -1,10 +1,15 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/kured-host/kured/internal/alert"
+	"github.com/kured-host/kured/internal/schedule"
 )
 
 // FuzzLoad: no file and no drop-in makes the loader panic, and what it accepts
@@ -36,6 +41,7 @@ func FuzzLoad(f *testing.F) {
 			if p := cfg.Validate(); len(p) > 0 {
 				t.Errorf("accepted and not valid: %v", p)
 			}
+			usable(t, cfg)
 			return
 		}
 		var e *Error
@@ -70,5 +76,44 @@ func listsOf(t *testing.T, files []file) {
 				t.Errorf("%d headers %q of %d", len(doc.lists[name]), name, len(list))
 			}
 		}
+	}
+}
+
+// usable checks that the parts of kured take what was accepted.
+func usable(t *testing.T, cfg Config) {
+	t.Helper()
+	var errs []error
+	zone := func(name string) *time.Location {
+		at, err := time.LoadLocation(cmp.Or(name, cfg.Schedule.TimeZone))
+		errs = append(errs, err)
+		return at
+	}
+	for _, w := range cfg.Windows {
+		_, err := schedule.ParseWindow(w.Days, w.Start, w.End, zone(w.TimeZone))
+		errs = append(errs, err)
+	}
+	for _, f := range cfg.Freezes {
+		_, err := schedule.ParseFreeze(f.From, f.Until, f.Reason, zone(f.TimeZone))
+		errs = append(errs, err)
+	}
+	server := func(urls []string, timeout Duration, f Filter) alert.Server {
+		s, err := alert.NewServer(urls, "", time.Duration(timeout))
+		errs = append(errs, err)
+		_, err = alert.NewFilter(f.IgnoreNames, f.OnlyNames, f.Ignore, f.Only)
+		errs = append(errs, err)
+		return s
+	}
+	for _, p := range cfg.Prometheus {
+		server(p.URLs, p.Timeout, p.Filter)
+	}
+	for _, a := range cfg.Alertmanager {
+		s := server(a.URLs, a.Timeout, a.Filter)
+		if len(a.Silence) > 0 {
+			_, err := alert.NewSilence(s, "node-a.example.com", a.Silence, time.Duration(a.SilenceFor))
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Errorf("accepted and not usable: %v", err)
 	}
 }

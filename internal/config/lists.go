@@ -133,23 +133,24 @@ func (v *validator) prometheus(p place, s Prometheus) {
 func (v *validator) alertmanager(p place, s Alertmanager) {
 	v.urls(p, s.URLs, "http://alertmanager.example:9093")
 	v.filter(p, s.Filter)
-	empty := len(s.Silence) > 0
+	good := len(s.Silence) > 0 && v.duration(p.in("silence_for"), s.SilenceFor, minute, day)
 	for _, item := range s.Silence {
-		// {node} becomes a name: of letters, digits, "-" and ".".
-		matchers, err := alert.ParseMatchers(strings.ReplaceAll(item, "{node}", "node"))
-		if err != nil {
+		if _, err := alert.ParseMatchers(item); err != nil {
 			v.add(p.in("silence"), "%s: %s", text(item), err)
-			empty = false
+			good = false
 		}
-		empty = empty && !slices.ContainsFunc(matchers, func(m alert.Matcher) bool { return !m.Matches(nil) })
 	}
-	if empty {
-		v.add(p.in("silence"), "matches alerts that have none of these labels, which Alertmanager refuses")
+	if good {
+		if _, err := alert.NewSilence(alert.Server{}, "node", s.Silence, time.Duration(s.SilenceFor)); err != nil {
+			v.add(p.in("silence"), "%s", err)
+		}
 	}
 	if !s.Alerts && len(s.Silence) == 0 {
 		v.clash(p.in("alerts"), []place{p.in("silence")}, "false without silence asks nothing")
 	}
-	v.duration(p.in("silence_for"), s.SilenceFor, minute, day)
+	if len(s.Silence) == 0 {
+		v.duration(p.in("silence_for"), s.SilenceFor, minute, day)
+	}
 	v.file(p.in("http_config_file"), s.HTTPConfigFile)
 	v.duration(p.in("timeout"), s.Timeout, second, 5*minute)
 }

@@ -83,7 +83,7 @@ kured.toml:7: alertmanager[1].timeout: "6m" is out of range, expected "1s" to "5
 kured.toml:8: alertmanager[1].http_config_file: "a/" is not an absolute path of a file
 kured.toml:9: alertmanager[1].silence_for: "30s" is out of range, expected "1m" to "24h"`},
 		"silence": {a + "silence = ['instance=~\"{node}:.*\"', 'a']\n" + a + "silence = ['a=~\".*\"']", `kured.toml:3: alertmanager[1].silence: "a": expected =, !=, =~ or !~ after the label name a, found the end
-kured.toml:6: alertmanager[2].silence: matches alerts that have none of these labels, which Alertmanager refuses`},
+kured.toml:6: alertmanager[2].silence: no matcher of the silence has {node} in its value, such as instance=~"{node}(:[0-9]+)?"`},
 
 		"notify empty": {"[[notify]]\n", `kured.toml:1: notify[1]: url and url_file are missing, expected one of them`},
 		"notify both": {"[[notify]]\nurl = \"slack://secret\"\nurl_file = \"etc/slack\"", `kured.toml:3: notify[1].url_file: there is a url as well, expected only one of them

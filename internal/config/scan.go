@@ -8,12 +8,13 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// Bounds of what is given to the TOML parser, whose memory grows with the
-// square of the nesting. A configuration has a few KB and two levels.
+// Bounds of what is read. The memory of the TOML parser grows with the square
+// of the nesting. A configuration has a few KB and two levels.
 const (
 	maxSize   = 64 << 10
 	maxLine   = 4 << 10 // bounds dotted keys
 	maxBraces = 100     // bounds nested inline tables
+	maxKeys   = 2000    // bounds the search for their lines
 )
 
 // outline is what can be seen of a file without parsing it.
