@@ -34,7 +34,7 @@ const podsListed = 50
 // (AuthorizeNodeWithSelectors, KEP-4601).
 func (g BlockingPods) Check(ctx context.Context, _ Moment) Verdict {
 	var names []string
-	more := ""
+	var more bool // than one answer holds
 	seen := map[string]bool{}
 	for _, selector := range g.Selectors {
 		list, err := g.Pods.List(ctx, metav1.ListOptions{
@@ -58,12 +58,19 @@ func (g BlockingPods) Check(ctx context.Context, _ Moment) Verdict {
 			names = append(names, name)
 		}
 		if list.Continue != "" {
-			more = ", or even more"
+			more = true
 		}
 	}
-	if len(names) == 0 && more == "" {
+	if len(names) == 0 && !more {
 		return Verdict{Open: true}
 	}
 	slices.Sort(names) // the same pods are the same verdict
-	return Verdict{Reason: status.BlockingPods, Detail: "waits for pods: " + join(names) + more}
+	detail := "waits for pods: " + join(names)
+	switch {
+	case len(names) == 0: // the server lists finished ones, although it was asked not to
+		detail = "waits for pods of which the first answer names none"
+	case more:
+		detail += ", or even more"
+	}
+	return Verdict{Reason: status.BlockingPods, Detail: detail}
 }

@@ -57,6 +57,7 @@ func TestBlockingPods(t *testing.T) {
 		"no phase": podList("", map[string]corev1.PodPhase{"f": ""}),
 		"many":     podList("", many),
 		"paged":    podList("page 2", many),
+		"nameless": podList("page 2", map[string]corev1.PodPhase{"d": corev1.PodSucceeded}),
 	}
 	for _, c := range []struct {
 		selectors []string
@@ -70,6 +71,7 @@ func TestBlockingPods(t *testing.T) {
 		{[]string{"no phase"}, status.BlockingPods, "waits for pods: jobs/f"},
 		{[]string{"many"}, status.BlockingPods, "waits for pods: jobs/m0, jobs/m1, jobs/m2 and 6 more"},
 		{[]string{"paged"}, status.BlockingPods, "waits for pods: jobs/m0, jobs/m1, jobs/m2 and 6 more, or even more"},
+		{[]string{"nameless"}, status.BlockingPods, "waits for pods of which the first answer names none"},
 		{[]string{"none", "broken\nselector", "two"}, status.PodsUnreadable, "pods broken selector on this node cannot be listed: server is ill"},
 	} {
 		p := &pods{lists: lists, err: errors.New("server\nis ill")}
