@@ -82,30 +82,44 @@ func TestAgainstTheDirectRule(t *testing.T) {
 			t.Parallel()
 			z := zone(t, c.zone)
 			random := rand.New(rand.NewPCG(uint64(c.year), uint64(len(c.zone))))
+			calendar := newCalendar(z, c.year)
 			for range 3 {
 				plains := make([]plain, 1+random.IntN(3))
 				for i := range plains {
 					plains[i] = randomPlain(random)
 				}
-				compare(t, z, c.year, plains, time.Duration(random.IntN(90))*time.Minute)
+				calendar.compare(t, plains, time.Duration(random.IntN(90))*time.Minute)
 			}
 		})
 	}
 }
 
-func compare(t *testing.T, z *time.Location, year int, plains []plain, remaining time.Duration) {
+// calendar is what a clock on the wall shows in a year and, so that what the
+// year cuts is whole, in a few weeks before and after it.
+type calendar struct {
+	zone  *time.Location
+	begin time.Time
+	wall  []int // minutes since 1970 on the wall, for each minute since begin
+}
+
+func newCalendar(z *time.Location, year int) calendar {
+	c := calendar{z, time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, -20), make([]int, (365+40)*24*60)}
+	for i := range c.wall {
+		_, offset := c.begin.Add(time.Duration(i) * time.Minute).In(z).Zone()
+		c.wall[i] = int(c.begin.Unix())/60 + i + offset/60
+	}
+	return c
+}
+
+func (c calendar) compare(t *testing.T, plains []plain, remaining time.Duration) {
 	t.Helper()
-	// A few days more on each side, so that what the year cuts is whole.
-	begin := time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, -20)
-	minutes := (365 + 40) * 24 * 60
+	z, begin, minutes := c.zone, c.begin, len(c.wall)
 	open := make([]bool, minutes)
 	s := schedule.Schedule{MinRemaining: remaining}
 	for _, p := range plains {
 		s.Windows = append(s.Windows, p.window(t, z))
 		first, last := map[int]int{}, map[int]int{}
-		for i := range minutes {
-			_, offset := begin.Add(time.Duration(i) * time.Minute).In(z).Zone()
-			wall := int(begin.Unix())/60 + i + offset/60
+		for i, wall := range c.wall {
 			if date, ok := p.began(wall/(24*60), wall%(24*60)); ok {
 				if _, seen := first[date]; !seen {
 					first[date] = i
@@ -157,7 +171,7 @@ func compare(t *testing.T, z *time.Location, year int, plains []plain, remaining
 		return state
 	}
 	firstMinute, lastMinute := 10*24*60, minutes-20*24*60
-	for i := firstMinute; i < lastMinute; i += 97 {
+	for i := firstMinute; i < lastMinute; i += 397 {
 		check(i)
 	}
 	// Going from change to change meets every change of the direct rule, and nothing else.
