@@ -197,7 +197,8 @@ type Reboot struct {
 	DryRun        bool     `toml:"dry_run"`        // up to the lock, and then only say what would be done
 }
 
-// RebootMethods are the accepted values of reboot.method.
+// RebootMethods are the accepted values of reboot.method. Whether the machine
+// offers one is known at the start only; "soft-reboot" is never offered.
 func RebootMethods() []string { return []string{"reboot", "kexec", "soft-reboot"} }
 
 // Return says when a node that has rebooted is well.
