@@ -19,21 +19,30 @@ import (
 // dial connects to the cluster and learns who we are in it.
 func (p *plan) dial(ctx context.Context) (*cycle.Cluster, error) {
 	work()
-	c, err := kube.Connect(ctx, kube.Options{
-		Kubeconfig: p.cfg.Kubernetes.Kubeconfig,
-		NodeName:   p.cfg.Kubernetes.NodeName,
-		Version:    version,
-	})
+	c, err := kube.Connect(ctx, p.identity())
 	if err != nil {
 		return nil, err
 	}
+	joined, err := p.join(c)
+	if err != nil {
+		c.CloseIdle()
+		return nil, err
+	}
+	return joined, nil
+}
+
+func (p *plan) identity() kube.Options {
+	return kube.Options{Kubeconfig: p.cfg.Kubernetes.Kubeconfig, NodeName: p.cfg.Kubernetes.NodeName, Version: version}
+}
+
+// join makes of a connection what the cycle can use. It asks nobody.
+func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
 	dress := node.Dress{
 		LabelsBefore: p.cfg.Node.LabelsBefore, LabelsAfter: p.cfg.Node.LabelsAfter,
 		AnnotationsBefore: p.cfg.Node.AnnotationsBefore, AnnotationsAfter: p.cfg.Node.AnnotationsAfter,
 		ExcludeFromLoadBalancers: p.cfg.Node.ExcludeFromLoadBalancers,
 	}
 	if err := node.CheckDress(dress, p.cfg.Node.WaitingTaint, c.IsKubelet()); err != nil {
-		c.CloseIdle()
 		return nil, err
 	}
 	object := lock.ConfigMap{Client: c.Client, Namespace: p.cfg.Lock.Namespace, Name: p.cfg.Lock.Name, PolicyName: p.cfg.Lock.Policy}
@@ -48,14 +57,9 @@ func (p *plan) dial(ctx context.Context) (*cycle.Cluster, error) {
 		Room: p.cfg.Lock.WaitingRoom, Priority: p.cfg.Lock.Priority,
 		Pending: &p.pending,
 	}
-	options := []node.Option{node.WithDress(dress)}
-	if up, err := gate.SinceBoot(); err == nil {
-		options = append(options, node.WithBootTime(time.Now().Add(-up)))
-	}
-	self := node.New(c.Client, c.NodeName, p.boot, options...)
+	self := node.New(c.Client, c.NodeName, p.boot, node.WithDress(dress), node.WithBootTime(p.booted))
 	silencer, err := p.silencer(c.NodeName)
 	if err != nil {
-		c.CloseIdle()
 		return nil, err
 	}
 	ready, well := p.wellness(self)

@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/control"
+	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/hook"
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
@@ -24,8 +26,9 @@ const stateDirectory = "/var/lib/kured"
 // house is what a process has whatever its configuration says: the machine
 // that it runs on. A plan adds a configuration to it.
 type house struct {
-	env  func(string) string
-	boot string
+	env    func(string) string
+	boot   string
+	booted time.Time // about, by the clock as it was when the process began; zero: not known
 
 	pending lock.Pending // over all connections of this process
 }
@@ -54,7 +57,11 @@ func newHouse(env func(string) string) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &house{env: env, boot: boot}, nil
+	h := &house{env: env, boot: boot}
+	if up, err := gate.SinceBoot(); err == nil {
+		h.booted = time.Now().Add(-up)
+	}
+	return h, nil
 }
 
 // logger is where the process writes its log.

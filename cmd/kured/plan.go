@@ -181,6 +181,11 @@ func (p *plan) parts(demand cycle.Demand) cycle.Parts {
 	}
 }
 
+// watched is what asks for a reboot.
+func (p *plan) watched() (paths []string, settle time.Duration) {
+	return p.cfg.Sentinel.Paths, time.Duration(p.cfg.Sentinel.Settle)
+}
+
 func (p *plan) recheck() time.Duration { return time.Duration(p.cfg.Gates.Recheck) }
 
 // settings are the numbers of the cycle.
@@ -215,10 +220,8 @@ func (p *plan) settings() cycle.Settings {
 		Announce:      time.Duration(c.Reboot.Delay),
 		ReleaseDelay:  time.Duration(c.Return.ReleaseDelay),
 	}
-	if after := time.Duration(c.Return.GiveUpAfter); after > 0 {
-		if up, err := gate.SinceBoot(); err == nil {
-			s.GiveUpAt = time.Now().Add(after - up)
-		}
+	if after := time.Duration(c.Return.GiveUpAfter); after > 0 && !p.booted.IsZero() {
+		s.GiveUpAt = p.booted.Add(after)
 	}
 	return s
 }

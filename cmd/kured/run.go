@@ -152,7 +152,7 @@ func (p *plan) supported(ctx context.Context) error {
 // begin starts what a plan needs beside the cycle, until the next one is
 // adopted.
 func (d *daemonProcess) begin(p *plan) (cycle.Parts, error) {
-	watcher, err := sentinel.New(p.cfg.Sentinel.Paths, time.Duration(p.cfg.Sentinel.Settle))
+	watcher, err := sentinel.New(p.watched())
 	if err != nil {
 		return cycle.Parts{}, err
 	}
