@@ -57,7 +57,7 @@ func ofDaemonSet(pod *corev1.Pod) bool {
 	return owner != nil && owner.Kind == "DaemonSet"
 }
 
-// unready says for people why a pod is not Ready in the boot that began then, "" if it is.
+// unready says for people why a pod is not Ready in the boot that began then, "" if it is. Nothing was before the zero time.
 func unready(pod *corev1.Pod, booted time.Time) string {
 	if pod.DeletionTimestamp != nil {
 		return "is being deleted"
@@ -76,7 +76,7 @@ func unready(pod *corev1.Pod, booted time.Time) string {
 		return why
 	}
 	for _, c := range pod.Status.ContainerStatuses {
-		if running := c.State.Running; !booted.IsZero() && running != nil && running.StartedAt.Time.Before(booted.Add(-bootSlack)) {
+		if running := c.State.Running; running != nil && running.StartedAt.Time.Before(booted.Add(-bootSlack)) {
 			return "still shows what it was before this boot"
 		}
 	}

@@ -160,9 +160,10 @@ func TestAwaitStillReady(t *testing.T) {
 			api.setNode(func(obj *corev1.Node) { obj.Labels = texts{"a": "b"} })
 		}, time.Minute, nil},
 		{"a break", func(api *fakeAPI, _ *atomic.Bool) {
+			since := api.node.Status.Conditions[1].LastTransitionTime
 			api.setNode(no)
 			time.Sleep(time.Second)
-			api.setNode(yes)
+			api.setNode(func(obj *corev1.Node) { yes(obj); obj.Status.Conditions[1].LastTransitionTime = since }) // it has no parts of a second
 		}, 91 * time.Second, []string{"Ready is False: KubeletNotReady"}},
 		{"not seen: the watch is cut, and nothing happened", func(api *fakeAPI, down *atomic.Bool) {
 			down.Store(true)

@@ -187,11 +187,13 @@ func TestDress(t *testing.T) {
 func TestDressLeftOver(t *testing.T) {
 	api := newFakeAPI(t)
 	api.setNode(wearing{labels: texts{"a": "first", "gone": "first"}}.put)
-	_, err := New(api.client(), "n1", bootB, WithDress(Dress{LabelsBefore: texts{"a": "{boot}", "gone": "x"}})).Cordon(t.Context())
+	_, err := New(api.client(), "n1", bootB, WithDress(Dress{
+		LabelsBefore: texts{"a": "{boot}", "gone": "x"}, Reason: func() string { return "old" },
+	})).Cordon(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := New(api.client(), "n1", bootA, WithDress(Dress{LabelsBefore: texts{"a": "{boot}", "b": "new"}})) // configured anew
+	n := New(api.client(), "n1", bootA, WithDress(Dress{LabelsBefore: texts{"a": "{boot}", "b": "new{reason}"}})) // configured anew
 	if _, err := n.Cordon(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +205,29 @@ func TestDressLeftOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, want := api.wearing(), (wearing{labels: texts{"a": "first", "gone": "first"}}); !got.equal(want) {
+		t.Errorf("rolled back: %+v\nwant %+v", got, want)
+	}
+}
+
+// Under a person's cordon nothing but the record tells of which boot the dress is, also when none is configured any more.
+func TestDressLeftOverUnderAPersonsCordon(t *testing.T) {
+	api := newFakeAPI(t)
+	api.setNode(wearing{cordoned: cordoned{true, ""}, labels: texts{"a": "first"}}.put)
+	for _, n := range []*Node{
+		New(api.client(), "n1", bootB, WithDress(Dress{LabelsBefore: texts{"a": "x"}})), New(api.client(), "n1", bootA),
+	} {
+		if marked, err := n.Cordon(t.Context()); marked || err != nil {
+			t.Fatalf("Cordon = %v, %v", marked, err)
+		}
+	}
+	n := New(api.client(), "n1", bootA)
+	if s, err := n.Get(t.Context()); s.Dressed != bootA || err != nil {
+		t.Errorf("state %+v, %v; want it dressed in boot %s", s, err, bootA)
+	}
+	if _, err := n.Uncordon(t.Context(), bootA); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := api.wearing(), (wearing{cordoned{true, ""}, texts{"a": "first"}, nil}); !got.equal(want) {
 		t.Errorf("rolled back: %+v\nwant %+v", got, want)
 	}
 }

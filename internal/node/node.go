@@ -1,6 +1,7 @@
 // Package node changes and reads this machine's own Node object, and nothing else in the cluster
 // but the pods that run on it: cordon and uncordon with a mark that says whose cordon it is, wait
-// until the kubelet of this boot reports Ready, and drain.
+// until the kubelet of this boot reports Ready and its DaemonSet pods run, and drain; and it shows others what is going on by
+// labels, annotations, a taint and conditions.
 //
 // It is written for the kubelet's own credential (Node authorizer and NodeRestriction): every read is
 // of the own Node or selects the pods by spec.nodeName, no pod is ever fetched by its name (such a

@@ -47,6 +47,19 @@ func TestGet(t *testing.T) {
 	}
 }
 
+func TestPauseOf(t *testing.T) {
+	for text, want := range map[string]string{"": "", " until=2026-12-01T00:00:00Z we\n\tmove\x1b ": "until=2026-12-01T00:00:00Z we move"} {
+		obj := &corev1.Node{}
+		if got := stateOf(obj).Pause; got != nil {
+			t.Errorf("a pause out of nothing: %q", *got)
+		}
+		obj.Annotations = map[string]string{PauseAnnotation: text}
+		if got := stateOf(obj).Pause; got == nil || *got != want {
+			t.Errorf("%q: got %v, want %q", text, got, want)
+		}
+	}
+}
+
 // The way back after a boot: the API server is down, the old status still stands, the kubelet comes,
 // its network is not there yet, and then all is well.
 func TestAwaitReadyTellsTheWay(t *testing.T) {
