@@ -6,14 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/kured-host/kured/internal/e2e/cluster"
 	"github.com/kured-host/kured/internal/e2e/nodes"
 	"github.com/kured-host/kured/internal/hook"
+	"github.com/kured-host/kured/internal/status"
 )
 
 // hooked is a node whose hooks are run from outside, by the code that is in the daemon.
@@ -273,5 +277,145 @@ ExecStart=/usr/bin/busctl call org.freedesktop.systemd1 /org/freedesktop/systemd
 	h.must(err)
 	if uid, caps, _ := strings.Cut(string(mark), "\n"); uid != "0" || strings.Contains(caps, "0000000000000000") {
 		h.t.Errorf("%s: the hook ran with %q: not as root outside the sandbox", h.n.Name, mark)
+	}
+}
+
+// inCycle prepares a node of which every hook tells what it sees, in a file on its disk.
+func inCycle(t *testing.T, limit time.Duration, name string) *hooked {
+	s := begin(t, limit)
+	h := &hooked{story: s, n: s.Node(name)}
+	h.afterwards("forget what the hooks did", func(ctx context.Context) error {
+		_, err := h.n.Exec(ctx, "sh", "-c", "rm -f "+diary+"; systemctl reset-failed 'kured-hook@*.service'")
+		return err
+	})
+	for _, phase := range hook.Phases() {
+		h.hook(phase, "10-diary", `echo "$KURED_HOOK $KURED_PHASE $KURED_NODE $KURED_LOCK $KURED_BOOT_ID $KURED_REASON" >>`+diary)
+	}
+	return h
+}
+
+// diary is where the hooks write.
+const diary = "/var/lib/e2e-diary"
+
+// ran are the phases whose hooks ran, in order, and a line for each.
+func (h *hooked) ran() (phases, lines []string) {
+	h.t.Helper()
+	text, err := h.n.ReadFile(diary)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		phase, _, _ := strings.Cut(line, " ")
+		phases, lines = append(phases, phase), append(lines, strings.TrimSpace(line))
+	}
+	return phases, lines
+}
+
+// All hooks of a cycle run once, in order, and know where they are.
+func TestHooksOfACycle(t *testing.T) {
+	h := inCycle(t, 2*time.Minute, "node-a")
+	before := h.bootIDs()
+	h.want(h.n)
+	h.awaitBack(h.from, h.n, before[h.n.Name])
+	h.atRest()
+	h.rebootedOnce(before, h.n)
+	after := h.bootIDs()[h.n.Name]
+	_, lines := h.ran()
+	tail := h.n.Name + " kube-system/kured-lock "
+	want := []string{
+		"pre-drain draining " + tail + before[h.n.Name] + " linux-image-e2e",
+		"pre-reboot draining " + tail + before[h.n.Name] + " linux-image-e2e",
+		"post-boot returning " + tail + after + " linux-image-e2e",
+		"post-uncordon returning " + tail + after + " linux-image-e2e",
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("hooks ran:\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A hook fails in every way, before the drain and before the reboot: the node gives all back and tries again. Another
+// says that it is not the time. In the end the hooks go well.
+func TestHooksHoldTheNodeBack(t *testing.T) {
+	h := inCycle(t, 4*time.Minute, "node-b")
+	h.configure(h.n, "[retry]", "[hooks]\ntimeout = \"2s\"\n[retry]")
+	before := h.bootIDs()
+	old := ""
+	for _, test := range []struct {
+		phase, script string
+		reason        status.Reason
+		detail        string
+	}{
+		{hook.PreDrain, "exit 1", status.HookFailed, "exit code 1"},
+		{hook.PreDrain, "kill -9 $$", status.HookFailed, "killed by signal 9"},
+		{hook.PreDrain, "exec sleep 600", status.HookFailed, "not done after 2s"},
+		{hook.PreDrain, "exit 75", status.HookDeferred, "not now"},
+		{hook.PreReboot, "exit 75", status.HookDeferred, "not now"},
+		{hook.PreReboot, "exit 3", status.HookFailed, "exit code 3"},
+	} {
+		file, began := hook.DefaultDirectory+"/"+test.phase+".d/20-script", time.Now()
+		h.must(h.n.WriteFile(file, []byte("#!/bin/sh\n"+test.script+"\n"), 0o755))
+		if old == "" {
+			h.want(h.n)
+		} else if old != file { // one of the two is always there
+			h.must(h.n.Remove(old))
+		}
+		old = file
+		h.awaitEntry(h.n, test.phase+": "+test.script, func(e nodes.Entry) bool {
+			return e.Time.After(began) && e.Fields["KURED_REASON"] == string(test.reason) && strings.Contains(e.Message, test.detail)
+		})
+		h.awaitGivenBack(h.from, h.n, before[h.n.Name])
+	}
+	h.must(h.n.Remove(old))
+	h.awaitBack(h.from, h.n, before[h.n.Name])
+	h.atRest()
+	h.rebootedOnce(before, h.n)
+}
+
+// After the reboot a hook finds the node sick: it stays cordoned and holds the lock, and nobody else reboots. The same
+// after the uncordon, but for the cordon.
+func TestHooksAfterTheReboot(t *testing.T) {
+	h := inCycle(t, 4*time.Minute, "node-c")
+	const sick, busy = "/etc/e2e-sick", "/etc/e2e-busy"
+	h.afterwards("cure", func(context.Context) error { return errors.Join(h.n.Remove(sick), h.n.Remove(busy)) })
+	h.must(errors.Join(h.n.Touch(sick), h.n.Touch(busy)))
+	h.hook(hook.PostBoot, "20-health", "test ! -e "+sick)
+	h.hook(hook.PostUncordon, "20-health", "test ! -e "+busy+" || exit 75")
+	before := h.bootIDs()
+	h.want(h.n)
+	up := h.await(h.from, "the new boot", func(c cluster.State) bool {
+		return c.BootID(h.n.Name) != before[h.n.Name] && c.IsReady(h.n.Name)
+	})
+	h.awaitTold(h.n, status.HookFailed)
+	h.must(h.Recorder.Sync(h.ctx))
+	if c := h.Recorder.State(); !c.Holds(h.n.Name) || !c.IsCordoned(h.n.Name) {
+		t.Errorf("not held and cordoned: %s", c)
+	}
+	h.must(h.n.Remove(sick))
+	uncordoned := h.await(up, "the uncordon", func(c cluster.State) bool { return !c.IsCordoned(h.n.Name) })
+	h.awaitTold(h.n, status.HookDeferred)
+	h.must(h.Recorder.Sync(h.ctx))
+	if c := h.Recorder.State(); !c.Holds(h.n.Name) {
+		t.Errorf("the lock was released before the hooks went well: %s", c)
+	}
+	h.must(h.n.Remove(busy))
+	h.await(uncordoned, "the release", func(c cluster.State) bool { return !c.Holds(h.n.Name) })
+	h.atRest()
+	h.rebootedOnce(before, h.n)
+}
+
+// The daemon is killed while hooks run: the next one awaits them and does not run them again.
+func TestDaemonKilledWhileHooksRun(t *testing.T) {
+	h := inCycle(t, 2*time.Minute, "node-b")
+	o := &ordeal{story: h.story, boots: map[string]int{}}
+	h.hook(hook.PreDrain, "20-slow", "sleep 8")
+	before := h.bootIDs()
+	h.want(h.n)
+	h.must(h.n.WaitUnit(h.ctx, unitOf(hook.PreDrain), "activating"))
+	o.killDaemon(h.n)
+	h.awaitBack(h.from, h.n, before[h.n.Name])
+	h.atRest()
+	h.rebootedOnce(before, h.n)
+	if phases, _ := h.ran(); !slices.Equal(phases, hook.Phases()) {
+		t.Errorf("ran %q, want each once", phases)
 	}
 }

@@ -5,6 +5,8 @@ package e2e
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -241,4 +243,59 @@ func (s *story) awaitUnitTold(n *nodes.Node, unit, text string) {
 			return !e.Time.Before(s.began) && strings.Contains(e.Message, text)
 		}), err
 	}))
+}
+
+// The sources are off when the package is installed, and gone with it: none of the links by which they were enabled
+// stays behind, and no sentinel.
+func TestSourcesGoWithThePackage(t *testing.T) {
+	fleet.close()
+	ctx, cancel := cluster.Within(t.Context(), 3*time.Minute, "the sources in the packages")
+	defer cancel()
+	room, err := nodes.NewRoom(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := room.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	room.DumpOnFailure(t, t.Name(), cluster.Units()...)
+	all, err := room.Add(ctx, nodes.Spec{Name: "deb", Image: nodes.Debian12}, nodes.Spec{Name: "rpm", Image: nodes.Debian12RPM})
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(t, all, func(n *nodes.Node) error { return n.WaitSystemState(ctx, "running") })
+	const sources = "kured-needs-restarting.path kured-sentinel-command.path kured-sentinel-command.timer kured-kernel.path"
+	for _, way := range []struct{ format, install, remove string }{
+		{"deb", "dpkg -i", "dpkg --purge kured"},
+		{"rpm", "rpm -i --nodeps", "rpm -e kured"},
+	} {
+		file, err := cluster.Package(cluster.Release, way.format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "/srv/share/" + filepath.Base(file)
+		if err := os.WriteFile(filepath.Join(room.Share, filepath.Base(file)), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		n := all[slices.IndexFunc(all, func(n *nodes.Node) bool { return n.Name == way.format })]
+		for _, command := range []string{
+			way.install + " " + name,
+			"systemctl is-enabled " + sources + " | sort -u | grep -x disabled",
+			"systemctl enable --quiet --now " + sources,
+			"systemctl is-active " + sources + " | sort -u | grep -x active",
+			way.remove,
+			"! systemctl --failed --no-legend | grep kured",
+			"! find / /run /tmp -xdev -iname '*kured*' | grep .",
+		} {
+			if out, err := n.Exec(ctx, "sh", "-c", command); err != nil {
+				t.Errorf("%s: %s: %v\n%s", n.Name, command, err, out)
+			}
+		}
+	}
 }
