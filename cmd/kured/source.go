@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,17 +31,26 @@ into NAME.failed why; "kured status" shows it.`,
 type sourceFlags struct {
 	sentinel source.Sentinel
 	repeat   source.Repeat
+	timeout  time.Duration
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command, name string) {
 	cmd.Flags().StringVar(&f.sentinel.Directory, "directory", source.DefaultDirectory, "where the sentinel is")
 	cmd.Flags().StringVar(&f.sentinel.Name, "name", name, "of the sentinel, a file")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Minute, "a check that takes longer could not find out")
 	cmd.Flags().DurationVar(&f.repeat.Settle, "settle", 0, "wait this long before the check, for a package manager that is at work")
 }
 
-// check makes the check and writes down what it found. An error is told twice: to the journal and in the file.
+// check makes the check and writes down what it found. An error is told twice: to the journal and in the file. Who stops
+// the check wants to know nothing.
 func (f *sourceFlags) check(cmd *cobra.Command, check func(context.Context) (source.Finding, error)) error {
-	finding, err := f.repeat.Do(cmd.Context(), check)
+	ctx, cancel := context.WithTimeoutCause(cmd.Context(), f.timeout, fmt.Errorf("not done after %s", f.timeout))
+	defer cancel()
+	finding, err := f.repeat.Do(ctx, check)
+	if cmd.Context().Err() != nil {
+		fmt.Fprintln(cmd.OutOrStdout(), "stopped, and nothing found out")
+		return nil
+	}
 	if failed := f.sentinel.Report(finding, err); failed != nil {
 		return failed
 	}

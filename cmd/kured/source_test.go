@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ func TestSourceCommand(t *testing.T) {
 		{"yes", line("--wanted", "5", "--reasons", "none", "--watch", dir+"/x", "--", "sh", "-c", "exit 5"), 0, true, false},
 		{"still yes, as far as is known", line("--", "/no/such/program"), 1, true, true},
 		{"bullets are missing", line("--reasons", "bullets", "--", "true"), 1, true, true},
+		{"takes too long", line("--timeout", "10ms", "--", "sleep", "60"), 1, true, true},
 		{"no again", line("--", "false"), 0, false, false},
 		{"no command", line(), exitUsage, false, false},
 		{"no name", []string{"source", "run", "--directory", dir, "--", "true"}, exitUsage, false, false},
@@ -36,6 +38,14 @@ func TestSourceCommand(t *testing.T) {
 				t.Errorf("%s: %s: %v", test.name, file, err)
 			}
 		}
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if code := execute(stopped, line("--", "true")); code != 0 {
+		t.Errorf("stopped: exit code %d", code)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("stopped, and written: %v", left)
 	}
 	if code := execute(t.Context(), []string{"source", "kernel", "--directory", dir, "--settle", "1ms"}); code != 0 {
 		t.Errorf("kernel: exit code %d", code)

@@ -63,7 +63,7 @@ func (c Command) Check(ctx context.Context) (Finding, error) {
 	cmd.WaitDelay = stopAfter
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return Finding{}, fmt.Errorf("%s: stopped: %w", name, ctx.Err())
+		return Finding{}, fmt.Errorf("%s: %w", name, context.Cause(ctx))
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -3,6 +3,7 @@ package source
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -73,7 +74,7 @@ func TestCommandCheck(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ready := writer(func() { cancel() })
-	if _, err := (Command{Line: []string{"sh", "-c", "echo ready; exec sleep 60"}, Form: Lines, Output: ready}).Check(ctx); err == nil || !strings.Contains(err.Error(), "stopped") {
+	if _, err := (Command{Line: []string{"sh", "-c", "echo ready; exec sleep 60"}, Form: Lines, Output: ready}).Check(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
 }

@@ -22,7 +22,7 @@ func (r Repeat) Do(ctx context.Context, check func(context.Context) (Finding, er
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return Finding{}, ctx.Err()
+			return Finding{}, context.Cause(ctx)
 		}
 		before := r.look()
 		finding, err := check(ctx)
