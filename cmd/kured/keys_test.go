@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/dump"
+	"k8s.io/utils/dump"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kured-host/kured/internal/config"
@@ -118,7 +118,8 @@ var examples = map[string]struct{ value, with string }{
 // and then forgotten would not.
 func TestEveryKeyIsUsed(t *testing.T) {
 	client := &kubernetes.Clientset{} // which nobody asks
-	if made(t, client, config.Default()) != made(t, client, config.Default()) {
+	once := made(t, client, config.Default())
+	if again := made(t, client, config.Default()); again != once {
 		t.Fatal("the same configuration makes something else each time")
 	}
 	lists := []string{"window", "freeze", "prometheus", "alertmanager", "notify"}

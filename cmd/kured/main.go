@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -41,6 +43,8 @@ func main() {
 		// is enough, and wakes and keeps fewer threads.
 		runtime.GOMAXPROCS(1)
 	}
+	// Some services of notifications know no limit of their own.
+	http.DefaultClient.Timeout = 30 * time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	os.Exit(execute(ctx, os.Args[1:]))

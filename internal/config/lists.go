@@ -2,17 +2,15 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-	"text/template"
 	"time"
 
 	"github.com/kured-host/kured/internal/alert"
+	"github.com/kured-host/kured/internal/notify/message"
 	"github.com/kured-host/kured/internal/schedule"
 	"github.com/kured-host/kured/internal/status"
 )
@@ -28,6 +26,7 @@ func (v *validator) schedule(c Config) {
 		}
 		v.window(p, w)
 	}
+	v.remaining(c)
 	for i, f := range c.Freezes {
 		p := place{table: "freeze", index: i + 1}
 		zone := c.Schedule.TimeZone
@@ -37,6 +36,30 @@ func (v *validator) schedule(c Config) {
 			v.zone(p.in("time_zone"), f.TimeZone)
 		}
 		v.freeze(p, f, zone, zoned)
+	}
+}
+
+// remaining refuses windows of which none is long enough to begin something.
+// What is wrong with a window by itself is told where it stands.
+func (v *validator) remaining(c Config) {
+	all := schedule.Schedule{MinRemaining: time.Duration(c.Schedule.MinRemaining)}
+	for _, w := range c.Windows {
+		name := w.TimeZone
+		if name == "" {
+			name = c.Schedule.TimeZone
+		}
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			return
+		}
+		window, err := schedule.ParseWindow(w.Days, w.Start, w.End, zone)
+		if err != nil {
+			return
+		}
+		all.Windows = append(all.Windows, window)
+	}
+	if err := all.Check(time.Now()); err != nil {
+		v.add(at("schedule", "min_remaining"), "%s", err)
 	}
 }
 
@@ -222,48 +245,20 @@ func (v *validator) notify(p place, n Notify) {
 		case len(n.Events) > 0 && !slices.Contains(n.Events, event):
 			v.clash(key, []place{p.in("events")}, "is for an event that is not among notify.events")
 		}
-		if err := tryTemplate(n.Templates[event], status.Event(event)); err != nil {
+		if err := tryTemplate(n.Templates[event], event); err != nil {
 			v.add(key, "%s", err)
 		}
 	}
 }
 
-// tryTemplate runs a template as package notify does, with an occurrence that
-// has everything and one that has nothing.
-func tryTemplate(source string, event status.Event) error {
-	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"join": strings.Join}).Parse(source)
-	moment := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	full := status.Occurrence{
-		Event: event, At: moment, Node: "node-a", Boot: strings.Repeat("0", 32), Phase: status.Draining, Reason: status.DrainTimeout,
-		Detail: "detail", Packages: []string{"libc6"}, Wanted: moment, Lock: "kube-system/kured-lock",
-	}
+// tryTemplate says what is wrong with the template of an event.
+func tryTemplate(source, event string) error {
+	err := message.Check(status.Event(event), source)
 	if err == nil {
-		err = execute(t, full)
+		return nil
 	}
-	if err == nil {
-		if err = execute(t, status.Occurrence{Event: event}); err != nil {
-			err = fmt.Errorf("%w; a field may be empty", err)
-		}
+	if inner := errors.Unwrap(err); inner != nil {
+		err = inner // the key names the event
 	}
-	if err != nil {
-		return errors.New(strings.NewReplacer("template: :", "template, line ", `executing "" `, "").Replace(err.Error()))
-	}
-	return nil
-}
-
-func execute(t *template.Template, o status.Occurrence) error {
-	if err := t.Execute(&limited{left: 10_000}, o); !errors.Is(err, io.ErrShortWrite) {
-		return err
-	}
-	return nil
-}
-
-// limited takes left bytes and then no more, so that a template ends.
-type limited struct{ left int }
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.left -= len(p); l.left < 0 {
-		return 0, io.ErrShortWrite
-	}
-	return len(p), nil
+	return errors.New(strings.NewReplacer("template: "+event+":", "template, line ", "executing \""+event+"\" ", "").Replace(err.Error()))
 }

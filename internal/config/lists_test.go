@@ -61,6 +61,8 @@ kured.toml:4: freeze[1].time_zone: "x" is not a time zone that this machine know
 		"freeze backwards": {"[[freeze]]\nfrom = \"2026-12-20 22:00\"\nuntil = \"2026-12-20 21:00\"", `kured.toml:3: freeze[1].until: "2026-12-20 21:00" is not after from "2026-12-20 22:00"`},
 		"freeze of a date": {"[[freeze]]\nfrom = 2026-12-20\nuntil = \"2026-12-20\"", `kured.toml:2: freeze[1].from: is a date or time, expected text in quotes`},
 
+		"remaining":        {"[schedule]\nmin_remaining = \"2h\"\n[[window]]\nstart = \"22:00\"\nend = \"23:00\"", `kured.toml:2: schedule.min_remaining: no window is longer than 2h0m0s, which have to remain for something to begin`},
+		"remaining of two": {"[schedule]\nmin_remaining = \"2h\"\n[[window]]\nstart = \"22:00\"\nend = \"24:00\"\n[[window]]\nstart = \"00:00\"\nend = \"01:00\"", ``},
 		"prometheus empty": {"[[prometheus]]\n", `kured.toml:1: prometheus[1]: urls is missing or empty, expected at least one such as "http://prometheus.example:9090"`},
 		"urls": {"[[prometheus]]\nurls = [\"a:9090\", \"http://a\", \"http://a/\", \"https://u:secret@b\", \"ftp://c\", \"http://d?secret\", \"http://\", \"http://[::1\"]", `kured.toml:2: prometheus[1].urls: item 1 is not an address such as "http://prometheus.example:9090"
 kured.toml:2: prometheus[1].urls: item 3 is listed twice
@@ -95,7 +97,7 @@ kured.toml:4: notify[1].templates.back: is for an event that is not among notify
 kured.toml:4: notify[1].templates.back: template, line 1:2: at <.Nose>: can't evaluate field Nose in type status.Occurrence
 kured.toml:4: notify[1].templates.drain: template, line 1: bad character U+007D '}'
 kured.toml:4: notify[1].templates.uncordon: is not an event, expected "waiting", "drain", "reboot", "back", "failed" or "held"`},
-		"templates": {"[[notify]]\nurl = \"a://b\"\ntemplates = {drain = '{{join .Packages \", \"}}', back = \"{{index .Packages 0}}\", held = '{{range 100000000}}{{.}}{{end}}'}", `kured.toml:3: notify[1].templates.back: template, line 1:2: at <index .Packages 0>: error calling index: reflect: slice index out of range; a field may be empty`},
+		"templates": {"[[notify]]\nurl = \"a://b\"\ntemplates = {drain = '{{join .Packages \", \"}}', back = \"{{index .Packages 0}}\", held = '{{range 100000000}}{{.}}{{end}}'}", `kured.toml:3: notify[1].templates.back: template, line 1:2: at <index .Packages 0>: error calling index: reflect: slice index out of range`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := problems(t, c.content)
