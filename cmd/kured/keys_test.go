@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/utils/dump"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/dump"
 
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/gate"
