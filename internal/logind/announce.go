@@ -32,10 +32,13 @@ var ErrAnnouncementCancelled = errors.New("the announced reboot was cancelled")
 // ScheduledError says that somebody else has scheduled a shutdown (shutdown(8)). It is left alone.
 type ScheduledError struct {
 	Type string    // "reboot", "poweroff", "halt", …
-	At   time.Time // when
+	At   time.Time // when; 1970 for a shutdown that has begun
 }
 
 func (e *ScheduledError) Error() string {
+	if e.At.Year() < 2000 { // logind has no time for it, or that of another clock
+		return fmt.Sprintf("somebody shuts this machine down (%s)", e.Type)
+	}
 	return fmt.Sprintf("somebody has scheduled a %s at %s, shutdown -c cancels it", e.Type, e.At.Format(time.RFC3339))
 }
 

@@ -283,6 +283,23 @@ func TestAwaitAnnouncedReplaced(t *testing.T) {
 	}
 }
 
+// A person who reboots the machine does not wait for the announced time.
+func TestAwaitAnnouncedOvertaken(t *testing.T) {
+	f, m := announcer(t, "252.39")
+	f.Inhibit("kubelet", "shutdown", "delay", "pods first")
+	at := time.Now().Add(time.Minute)
+	if err := m.Announce(t.Context(), at, message); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Reboot(t.Context(), long); err != nil {
+		t.Fatal(err)
+	}
+	err := m.AwaitAnnounced(t.Context(), at, message)
+	if !errors.Is(err, ErrAnnouncementCancelled) || !strings.Contains(err.Error(), "somebody shuts this machine down (reboot)") {
+		t.Error(err)
+	}
+}
+
 // The clock on the wall is set: the delay stays, and what is shown follows the clock.
 func TestAwaitAnnouncedClockSet(t *testing.T) {
 	for name, by := range map[string]time.Duration{"forward": 3 * time.Hour, "back": -3 * time.Hour} {

@@ -78,10 +78,7 @@ func (a *announced) follow(ctx context.Context) (over bool, err error) {
 	defer s.close()
 	a.lost = a.lost || a.owner != "" && (a.owner != s.owner || a.bus != s.bus)
 	a.owner, a.bus = s.owner, s.bus
-	switch {
-	case a.lost && a.due():
-		return true, nil // At the last look it stood, and a restart is no cancellation.
-	case a.lost:
+	if a.lost && !a.due() {
 		if over, err := a.renew(ctx, s); err != nil {
 			return over, err
 		}
@@ -96,7 +93,7 @@ func (a *announced) follow(ctx context.Context) (over bool, err error) {
 		case !now.none() && !now.ours():
 			other := &ScheduledError{Type: printable(now.kind), At: now.time()}
 			return true, fmt.Errorf("%w: %w", ErrAnnouncementCancelled, other)
-		case now.none() && !a.ranOut():
+		case now.none() && !a.ranOut() && !a.lost: // A restart is no cancellation; at the last look it stood.
 			return true, ErrAnnouncementCancelled
 		case due:
 			return true, nil

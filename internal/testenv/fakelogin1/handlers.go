@@ -158,6 +158,7 @@ func (l *Login1) act(answer Answer) *dbus.Error {
 	case Accept:
 		if l.version >= toldSince {
 			l.resetSchedule()
+			l.plan.schedule = schedule{Type: "reboot"}
 			l.wall(l.wallMessage + "\nThe system will reboot now!")
 		}
 		l.begin()

@@ -317,6 +317,7 @@ func (l *Login1) Cancel() {
 	defer l.mu.Unlock()
 	if l.preparing {
 		l.preparing, l.executed = false, false
+		l.resetSchedule()
 		l.announce(false)
 	}
 }
