@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kured-host/kured/internal/alert"
 	"github.com/kured-host/kured/internal/config"
 )
 
@@ -62,10 +63,34 @@ func newConfig() *cobra.Command {
 			if _, err := (&house{env: os.Getenv}).plan(cfg); err != nil {
 				return &exitError{exitConfig, fmt.Errorf("%s: %w", path, err)}
 			}
+			if err := checkHTTPFiles(cfg); err != nil {
+				return &exitError{exitConfig, fmt.Errorf("%s: %w", path, err)}
+			}
 			return listFiles(cmd.OutOrStdout(), path)
 		},
 	})
 	return parent
+}
+
+// checkHTTPFiles reads the files of HTTP options and what they name. The daemon
+// does that at each look, because they may change.
+func checkHTTPFiles(cfg config.Config) error {
+	var errs []error
+	check := func(table string, i int, path string) {
+		if path == "" {
+			return
+		}
+		if err := alert.CheckHTTPConfigFile(path); err != nil {
+			errs = append(errs, fmt.Errorf("%s[%d].http_config_file: %w", table, i+1, err))
+		}
+	}
+	for i, c := range cfg.Prometheus {
+		check("prometheus", i, c.HTTPConfigFile)
+	}
+	for i, c := range cfg.Alertmanager {
+		check("alertmanager", i, c.HTTPConfigFile)
+	}
+	return errors.Join(errs...)
 }
 
 // listFiles says which files were read and are good.

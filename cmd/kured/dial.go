@@ -13,6 +13,7 @@ import (
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -41,6 +42,7 @@ func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
 		LabelsBefore: p.cfg.Node.LabelsBefore, LabelsAfter: p.cfg.Node.LabelsAfter,
 		AnnotationsBefore: p.cfg.Node.AnnotationsBefore, AnnotationsAfter: p.cfg.Node.AnnotationsAfter,
 		ExcludeFromLoadBalancers: p.cfg.Node.ExcludeFromLoadBalancers,
+		Reason:                   func() string { return strings.Join(sentinel.Read(p.cfg.Sentinel.Paths).Reasons, " ") },
 	}
 	if err := node.CheckDress(dress, p.cfg.Node.WaitingTaint, c.IsKubelet()); err != nil {
 		return nil, err

@@ -88,6 +88,10 @@ type silenceTerms struct {
 	lasts    time.Duration
 }
 
+// alertmanagerSettled is how long an Alertmanager has to be up until what it
+// does not know of is believed not to be: our own drain may have moved it.
+const alertmanagerSettled = 2 * time.Minute
+
 func (p *plan) planAlerts() error {
 	for i, c := range p.cfg.Prometheus {
 		server, err := alert.NewServer(c.URLs, c.HTTPConfigFile, time.Duration(c.Timeout))
@@ -117,7 +121,7 @@ func (p *plan) planAlerts() error {
 			return fmt.Errorf("alertmanager[%d]: %w", i+1, err)
 		}
 		if c.Alerts {
-			p.servers = append(p.servers, gate.Alertmanager{Server: server, Filter: filter, UntilDrain: c.UntilDrain})
+			p.servers = append(p.servers, gate.Alertmanager{Server: server, Filter: filter, Settled: alertmanagerSettled, UntilDrain: c.UntilDrain})
 		}
 		if len(c.Silence) > 0 {
 			terms := silenceTerms{server, c.Silence, time.Duration(c.SilenceFor)}
@@ -201,6 +205,7 @@ func (p *plan) settings() cycle.Settings {
 		TooLong:       time.Duration(c.Gates.TooLong),
 		Preflight:     map[string]cycle.PreflightMode{"off": cycle.PreflightOff, "warn": cycle.PreflightWarn, "block": cycle.PreflightBlock}[c.Drain.Preflight],
 		DryRun:        c.Reboot.DryRun,
+		Rehearse:      p.dressed(),
 		WaitingTaint:  c.Node.WaitingTaint,
 		Conditions:    c.Node.Conditions,
 		Drain: node.DrainOptions{
@@ -224,6 +229,12 @@ func (p *plan) settings() cycle.Settings {
 		s.GiveUpAt = p.booted.Add(after)
 	}
 	return s
+}
+
+// dressed reports whether labels or annotations are put on the Node.
+func (p *plan) dressed() bool {
+	n := p.cfg.Node
+	return n.ExcludeFromLoadBalancers || len(n.LabelsBefore)+len(n.LabelsAfter)+len(n.AnnotationsBefore)+len(n.AnnotationsAfter) > 0
 }
 
 // returnsWithin is how long the way back takes at most where nothing is in the

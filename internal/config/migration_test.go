@@ -50,7 +50,7 @@ var flags = map[string]*meaning{
 	"start-time":                   {"window.start", func(c Config) any { return c.Windows[0].Start }, "22:00"},
 	"end-time":                     {"window.end", func(c Config) any { return c.Windows[0].End }, "04:00"},
 	"time-zone":                    {"schedule.time_zone", func(c Config) any { return c.Schedule.TimeZone }, "Europe/Berlin"},
-	"prefer-no-schedule-taint":     {"node.waiting_taint", func(c Config) any { return c.Node.WaitingTaint }, "example.com/waits"},
+	"prefer-no-schedule-taint":     {"node.waiting_taint", func(c Config) any { return c.Node.WaitingTaint }, "kured.dev/waits"},
 	"annotate-nodes": {"node.annotations_before", func(c Config) any { return c.Node.AnnotationsBefore }, map[string]string{
 		"weave.works/kured-reboot-in-progress": "{time}", "weave.works/kured-most-recent-reboot-needed": "{time}",
 	}},

@@ -58,6 +58,7 @@ type machine struct {
 	cancelled   bool // the announcement, by somebody
 	silences    []string
 	conditions  []string
+	unfit       error // what Cordon would show
 	events      []status.Event
 	reload      chan Parts
 	writing     func(lock.Edit) // called before each write of the lock; nil: nothing
@@ -445,6 +446,15 @@ func (b *signBoard) SetWaiting(ctx context.Context, _ string, on bool) error {
 		b.self.SoftTaints = []string{b.settings.WaitingTaint}
 	}
 	return nil
+}
+
+func (b *signBoard) Rehearse(ctx context.Context) error {
+	if err := (*machine)(b).request(ctx); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unfit
 }
 
 func (b *signBoard) SetConditions(ctx context.Context, want []node.Condition) error {

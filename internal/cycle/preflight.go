@@ -13,7 +13,7 @@ import (
 // for the lock.
 func (r *Runner) rehearseAgain() {
 	r.seen.Preflight, r.seen.Obstacle = PreflightDone, ""
-	if r.Settings.Preflight != PreflightOff {
+	if r.Settings.Preflight != PreflightOff || r.Settings.Rehearse {
 		r.seen.Preflight = PreflightDue
 	}
 }
@@ -26,9 +26,18 @@ func (r *Runner) rehearse(ctx context.Context) error {
 			return err
 		}
 	}
+	if r.Settings.Rehearse {
+		if err := r.rehearseSigns(ctx); err != nil {
+			return err
+		}
+	}
+	if r.Settings.Preflight == PreflightOff {
+		r.seen.Preflight = PreflightDone
+		return nil
+	}
 	report, err := r.preflight(ctx)
 	if err != nil {
-		return err
+		return unlessDemand(err)
 	}
 	r.seen.Preflight = PreflightDone
 	obstacles := report.Err()
@@ -40,6 +49,15 @@ func (r *Runner) rehearse(ctx context.Context) error {
 		r.Log.Warn("the drain would be held up now: "+obstacles.Error(), "phase", status.Queued, "reason", status.DrainBlocked)
 	}
 	return nil
+}
+
+// rehearseSigns tries out the labels and annotations: what the API server
+// refuses is better known before the node holds the lock.
+func (r *Runner) rehearseSigns(ctx context.Context) error {
+	if err := r.connect(ctx); err != nil || r.cluster.Signs == nil {
+		return err
+	}
+	return r.short(ctx, r.cluster.Signs.Rehearse)
 }
 
 func (r *Runner) preflight(ctx context.Context) (report node.Report, err error) {

@@ -27,6 +27,7 @@ type Settings struct {
 
 	Preflight     PreflightMode
 	DryRun        bool
+	Rehearse      bool   // the cordon shows more than itself: try that out first
 	WaitingTaint  string // key of the taint while the node waits for its turn; "": none
 	Conditions    bool   // shown on the Node
 	Drain         node.DrainOptions

@@ -202,6 +202,22 @@ func TestPreflight(t *testing.T) {
 	})
 }
 
+// What the API server would refuse at the cordon is known before the lock is held.
+func TestRehearseSigns(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.settings.Rehearse = true
+		m.unfit = status.Because(status.APIRefused, errors.New("label x is not allowed"))
+		m.start(Run)
+		m.want(true)
+		m.await("refused", func() bool { return m.status().Reason == status.APIRefused })
+		if len(m.store.Data()) > 0 || !strings.Contains(m.status().Detail, "label x") {
+			t.Errorf("%+v, lock %v", m.status(), m.store.Data())
+		}
+		m.set(func() { m.unfit = nil })
+		m.awaitReboot()
+	})
+}
+
 func TestDryRun(t *testing.T) {
 	run(t, func(t *testing.T, m *machine) {
 		m.settings.DryRun = true

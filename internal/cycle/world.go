@@ -43,6 +43,8 @@ type Pods interface {
 type Signs interface {
 	SetWaiting(ctx context.Context, taint string, on bool) error
 	SetConditions(ctx context.Context, want []node.Condition) error
+	// Rehearse tries out what Cordon would show, and changes nothing.
+	Rehearse(ctx context.Context) error
 }
 
 // Proof shows after a boot that the node is well in one respect.
