@@ -263,4 +263,3 @@ func (m *machine) dial(ctx context.Context) (*Cluster, error) {
 	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Signs: (*signBoard)(m),
 		Ready: []Proof{{status.NotReady, self.AwaitReadyReport}}, Silencer: (*silencer)(m), Close: func() {}}, nil
 }
-
