@@ -55,7 +55,15 @@ func attacksOnPods() []attack {
 		r.path = strings.TrimSuffix(r.path, "?dryRun=All")
 		return attack{name: name, request: r}
 	}
-	const pod = "/api/v1/namespaces/default/pods/pod-of-node-b"
+	remove := func(name, path, body string, as ...string) attack {
+		return attack{name: name, as: as, request: request{method: "DELETE", path: path, body: body}}
+	}
+	const (
+		pod     = podsPath + "pod-of-node-b"
+		options = `{"apiVersion":"v1","kind":"DeleteOptions"`
+		noNode  = "no-node" // the ServiceAccount without a Node
+	)
+	all := strings.TrimSuffix(podsPath, "/")
 	return []attack{
 		post("evict a pod of another node", "pod-of-node-b", "pod-of-node-b"),
 		post("evict a pod of another node by a body that names an own one", "pod-of-node-b", "pod-of-node-a"),
@@ -65,8 +73,33 @@ func attacksOnPods() []attack {
 			body: `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"pod-of-node-b"},"deleteOptions":{"gracePeriodSeconds":0}}`}},
 		{name: "evict a pod of another node by an old version", request: request{method: "POST", path: pod + "/eviction",
 			body: `{"apiVersion":"policy/v1beta1","kind":"Eviction","metadata":{"name":"pod-of-node-b"}}`}},
-		{name: "delete a pod of another node", request: request{method: "DELETE", path: pod}},
-		{name: "delete all pods", request: request{method: "DELETE", path: "/api/v1/namespaces/default/pods"}},
+		post("evict a pod of no node", "pod-of-nobody", "pod-of-nobody"),
+		remove("delete a pod of another node", pod, ""),
+		remove("delete a pod of another node in peace", pod, options+`,"gracePeriodSeconds":3600}`),
+		remove("delete a pod of another node at once", pod, options+`,"gracePeriodSeconds":0}`),
+		remove("delete a pod of another node at once by the URL", pod+"?gracePeriodSeconds=0", ""),
+		remove("delete a pod of another node in the background", pod, options+`,"propagationPolicy":"Background"}`),
+		remove("delete a pod of another node as one that cannot be read", pod,
+			options+`,"ignoreStoreReadErrorWithClusterBreakingPotential":true}`),
+		remove("delete a pod of another node by a body that says it is on the own one", pod,
+			options+`,"metadata":{"name":"pod-of-node-a"},"spec":{"nodeName":"node-a"}}`),
+		remove("delete a pod of another node by a body that is a pod on the own one", pod,
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"pod-of-node-b"},"spec":{"nodeName":"node-a"}}`),
+		remove("delete a pod of another node by a selector in the URL", pod+"?fieldSelector=spec.nodeName%3Dnode-a", ""),
+		remove("end at once a pod of another node that terminates", podsPath+"pod-that-ends", options+`,"gracePeriodSeconds":0}`),
+		remove("end a little sooner a pod of another node that terminates", podsPath+"pod-that-ends", options+`,"gracePeriodSeconds":29}`),
+		remove("delete a pod of no node", podsPath+"pod-of-nobody", ""),
+		remove("without a node, delete a pod", podsPath+"pod-of-node-a", "", noNode),
+		remove("without a node, delete a pod of no node", podsPath+"pod-of-nobody", "", noNode),
+		{name: "without a node, evict a pod", as: []string{noNode}, request: request{method: "POST", path: podsPath + "pod-of-node-a/eviction",
+			body: `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"pod-of-node-a"}}`}},
+		remove("delete all pods", all, ""),
+		remove("delete all pods of the own node at once", all+"?fieldSelector=spec.nodeName%3Dnode-a", options+`,"gracePeriodSeconds":0}`),
+		remove("delete all pods of another node", all+"?fieldSelector=spec.nodeName%3Dnode-b", ""),
+		remove("delete a claim", claimsPath+"/volume-of-node-a", ""),
+		remove("delete a volume", volumesPath+"/volume-of-node-a", ""),
+		{name: "list all claims", request: request{method: "GET", path: claimsPath}},
+		{name: "list all volumes", request: request{method: "GET", path: volumesPath}},
 		{name: "claim a pod of another node", request: request{method: "PATCH", path: pod, media: mergePatch, body: `{"spec":{"nodeName":"node-a"}}`}},
 		{name: "bind a pod to another node", request: request{method: "POST", path: pod + "/binding",
 			body: `{"apiVersion":"v1","kind":"Binding","metadata":{"name":"pod-of-node-b"},"target":{"kind":"Node","name":"node-a"}}`}},
@@ -106,7 +139,9 @@ func attacksOnRights() []attack {
 		{name: "widen the Role of the lock", request: request{method: "PATCH", path: rbac + "namespaces/kube-system/roles/kured-lock",
 			media: mergePatch, body: `{"rules":[]}`}},
 	}
-	for _, policy := range []string{"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep"} {
+	for _, policy := range []string{
+		"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction", "kured-deletion",
+	} {
 		all = append(all,
 			attack{name: "make the policy " + policy + " ignore errors", request: request{method: "PATCH", path: policies + "/" + policy,
 				media: mergePatch, body: `{"spec":{"failurePolicy":"Ignore"}}`}},

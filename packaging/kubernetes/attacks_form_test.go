@@ -193,6 +193,12 @@ func harmlessDeeds() []harmless {
 			why: "two keys of 512 bytes are all that a node has in the lock"},
 		{name: "patch under the names of many field managers", scene: full(), requests: manyManagers(),
 			why: "the API server keeps the records of ten field managers, and joins the others"},
+		{name: "read the claim and the volume of a pod of another node", as: dedicated, requests: []request{
+			{method: "GET", path: claimsPath + "/volume-of-node-b"}, {method: "GET", path: volumesPath + "/volume-of-node-b"}},
+			why: "RBAC knows no selectors; they name volumes, and Secrets at most, which cannot be read"},
+		{name: "delete once more, in peace, a pod of another node that terminates", as: dedicated, requests: []request{
+			{method: "DELETE", path: podsPath + "pod-that-ends", body: `{"apiVersion":"v1","kind":"DeleteOptions","gracePeriodSeconds":3600}`}},
+			why: "the API server changes nothing and answers with the pod, which may be read anyway"},
 		{name: "set the lock's generation", scene: full(), requests: []request{
 			{method: "PATCH", path: lockPath, media: mergePatch, body: `{"metadata":{"generation":999999}}`}},
 			why: "the API server keeps none of ConfigMaps, and leaves it out"},

@@ -13,17 +13,11 @@ import (
 
 // testWithoutWall shows that kured needs no wall, as on old clusters, with none of its credentials.
 func testWithoutWall(t *testing.T, cluster *testenv.ControlPlane) {
-	ctx := t.Context()
 	applyFile(t, cluster, "identity.yaml")
 	w := &world{plane: cluster, admin: newCaller(t, "admin", cluster.AdminConfig())}
 	w.learnUIDs(t)
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "pod-of-node-a", Namespace: "default"},
-		Spec:       corev1.PodSpec{NodeName: "node-a", Containers: []corev1.Container{{Name: "c", Image: "c"}}},
-	}
-	if _, err := cluster.Admin().CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	createPod(t, cluster, "pod-of-node-a", "node-a")
+	createVolume(t, cluster, "volume-of-node-a")
 	for _, kind := range []string{byKubelet, byCertificate, byToken} {
 		node := w.caller(t, kind, "node-a")
 		awaitRight(t, func() error {
@@ -40,7 +34,7 @@ func testWithoutWall(t *testing.T, cluster *testenv.ControlPlane) {
 func testTypes(t *testing.T, cluster *testenv.ControlPlane) {
 	applyFile(t, cluster, "wall.yaml")
 	all := cluster.Admin().AdmissionregistrationV1().ValidatingAdmissionPolicies()
-	for _, name := range []string{"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction"} {
+	for _, name := range []string{"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction", "kured-deletion"} {
 		for {
 			policy, err := all.Get(t.Context(), name, metav1.GetOptions{})
 			if err != nil {

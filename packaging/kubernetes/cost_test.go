@@ -16,7 +16,7 @@ import (
 	"github.com/kured-host/kured/internal/testenv"
 )
 
-// BenchmarkWall measures what the policies cost: writes of the lock, burials and evictions, in a small cluster and in
+// BenchmarkWall measures what the policies cost: writes of the lock, burials, evictions and deletions, in a small cluster and in
 // one of 2,000 nodes. The order matters: the wall and then the nodes are added.
 //
 //	go test -run '^$' -bench Wall -benchtime 100x ./packaging/kubernetes
@@ -32,6 +32,7 @@ func BenchmarkWall(b *testing.B) {
 
 	b.Run("take and release without a wall", func(b *testing.B) { w.takeAndRelease(b, node) })
 	b.Run("eviction among 1 pod without the policy", func(b *testing.B) { w.evict(b, plane, w.admin, 1) })
+	b.Run("deletion without the policy", func(b *testing.B) { w.remove(b, w.admin) })
 	applyFile(b, plane, "identity.yaml")
 	applyFile(b, plane, "wall.yaml")
 	w.setLock(b, map[string]string{"holder.node-a": "{}"}, false)
@@ -76,6 +77,8 @@ func BenchmarkWall(b *testing.B) {
 		})
 		w.setLock(b, nil, false)
 	}
+	b.Run("deletion by kured", func(b *testing.B) { w.remove(b, dedicated) })
+	b.Run("deletion by others", func(b *testing.B) { w.remove(b, w.admin) })
 	for _, pods := range []int{1, 500, 2000} {
 		b.Run(fmt.Sprintf("eviction among %d pods by kured", pods), func(b *testing.B) { w.evict(b, plane, dedicated, pods) })
 		b.Run(fmt.Sprintf("eviction among %d pods by others", pods), func(b *testing.B) { w.evict(b, plane, w.admin, pods) })
@@ -154,6 +157,14 @@ func (w *world) evict(b *testing.B, plane *testenv.ControlPlane, who caller, pod
 	defer serverTime(b)()
 	for b.Loop() {
 		w.must(b, who, w.eviction("pod-0", "pod-0"))
+	}
+}
+
+// remove measures deletions of the pod that evict has made first, as a dry run.
+func (w *world) remove(b *testing.B, who caller) {
+	defer serverTime(b)()
+	for b.Loop() {
+		w.must(b, who, request{method: "DELETE", path: podsPath + "pod-0?dryRun=All"})
 	}
 }
 

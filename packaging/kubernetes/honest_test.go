@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -60,6 +61,7 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		w.taint(t, node, true)
 		w.taint(t, node, false)
 	}
+	w.volumes(t, node)
 	watch := "?watch=true&timeoutSeconds=1&fieldSelector="
 	for _, r := range []request{
 		{method: "GET", path: lockPath},
@@ -77,6 +79,9 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		phase("draining"),
 		{method: "GET", path: "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a"},
 		{method: "GET", path: "/api/v1/pods" + watch + "spec.nodeName%3Dnode-a"},
+		// gates.blocking_pods
+		{method: "GET", path: "/api/v1/pods?limit=50&labelSelector=app%3Dx&" +
+			"fieldSelector=spec.nodeName%3Dnode-a%2Cstatus.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed"},
 		w.eviction("pod-of-node-a", "pod-of-node-a"),
 		phase("rebooting"),
 		{method: "GET", path: "/api/v1/nodes" + watch + "metadata.name%3Dnode-a"},
@@ -91,6 +96,46 @@ func (w *world) honestLife(t *testing.T, node caller) {
 	}
 	if got := w.entries(t); len(got) > 0 {
 		t.Errorf("the lock after it: %v", got)
+	}
+	w.deletion(t, node)
+	// compat.daemonset: there is none, and that may be known.
+	if got := w.send(t, node, request{method: "GET", path: "/apis/apps/v1/namespaces/kube-system/daemonsets/kured"}); got.code != http.StatusNotFound {
+		t.Errorf("%s reads the DaemonSet kured: %d %s", node.name, got.code, got.message)
+	}
+}
+
+// soon has node-a send a request that has to succeed as soon as the API server's caches have what was made just now.
+func (w *world) soon(t *testing.T, node caller, r request) {
+	t.Helper()
+	var last answer
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if last = w.send(t, node, r); !last.refused() {
+			return
+		}
+	}
+	t.Fatalf("%s: %s %s: %d %s", node.name, r.method, r.path, last.code, last.message)
+}
+
+// volumes has node-a read what its pod is bound to, as drain.wait_for_volumes does.
+func (w *world) volumes(t *testing.T, node caller) {
+	t.Helper()
+	for _, path := range []string{claimsPath + "/volume-of-node-a", volumesPath + "/volume-of-node-a"} {
+		w.soon(t, node, request{method: "GET", path: path})
+	}
+}
+
+// deletion has node-a delete a pod of its own, in peace and then at once, as drain.on_timeout = "force" does.
+func (w *world) deletion(t *testing.T, node caller) {
+	t.Helper()
+	pod := createPod(t, w.plane, "late-pod-of-node-a", "node-a")
+	remove := func(more string) request {
+		return request{method: "DELETE", path: podsPath + pod.Name, body: `{"apiVersion":"v1","kind":"DeleteOptions",` +
+			`"preconditions":{"uid":"` + string(pod.UID) + `"}` + more + `}`}
+	}
+	w.soon(t, node, remove(""))
+	w.must(t, node, remove(`,"gracePeriodSeconds":0`))
+	if got := w.send(t, w.admin, request{method: "GET", path: podsPath + pod.Name}); got.code != http.StatusNotFound {
+		t.Errorf("%s: after its deletion at once the pod: %d %s", node.name, got.code, got.message)
 	}
 }
 

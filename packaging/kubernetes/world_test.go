@@ -15,6 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -27,6 +28,9 @@ const (
 	policyPath  = inNamespace + "/configmaps/kured-policy"
 	probePath   = inNamespace + "/configmaps/kured-probe"
 	nodesPath   = "/api/v1/nodes/"
+	podsPath    = "/api/v1/namespaces/default/pods/"
+	claimsPath  = "/api/v1/namespaces/default/persistentvolumeclaims"
+	volumesPath = "/api/v1/persistentvolumes"
 	policies    = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 	bindings    = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
 
@@ -100,8 +104,8 @@ func (c caller) send(ctx context.Context, r request) (answer, error) {
 	return answer{response.StatusCode, status.Message, body}, nil
 }
 
-// A world is a cluster behind the wall: the Nodes node-a to node-d, a pod on node-a and one on node-b, and three
-// credentials of node-a.
+// A world is a cluster behind the wall: the Nodes node-a to node-d, on node-a and node-b a pod each with a volume, on
+// node-b one that terminates, a pod on no node, and three credentials of node-a.
 type world struct {
 	plane *testenv.ControlPlane
 	admin caller
@@ -147,13 +151,13 @@ func newWorld(t testing.TB, plane *testenv.ControlPlane) *world {
 		}
 	}
 	for _, name := range []string{"node-a", "node-b"} {
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: "pod-of-" + name, Namespace: "default"},
-			Spec:       corev1.PodSpec{NodeName: name, Containers: []corev1.Container{{Name: "c", Image: "c"}}},
-		}
-		if _, err := plane.Admin().CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		createPod(t, plane, "pod-of-"+name, name)
+		createVolume(t, plane, "volume-of-"+name)
+	}
+	createPod(t, plane, "pod-of-nobody", "")
+	ending := createPod(t, plane, "pod-that-ends", "node-b")
+	if err := plane.Admin().CoreV1().Pods("default").Delete(ctx, ending.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err) // nobody ends it: it goes on terminating
 	}
 	w.learnUIDs(t)
 	for _, file := range []string{"kured.yaml", "identity.yaml", "wall.yaml", "testdata/probe.yaml"} {
@@ -166,9 +170,53 @@ func newWorld(t testing.TB, plane *testenv.ControlPlane) *world {
 	if _, err := w.admin.send(ctx, clear); err != nil {
 		t.Fatal(err)
 	}
-	w.await(t, w.caller(t, byToken, "node-a"), w.eviction("pod-of-node-b", "pod-of-node-b"), "kured-eviction")
+	token := w.caller(t, byToken, "node-a")
+	w.await(t, token, w.eviction("pod-of-node-b", "pod-of-node-b"), "kured-eviction")
+	w.await(t, token, request{method: "DELETE", path: podsPath + "pod-of-node-b?dryRun=All"}, "kured-deletion")
 	w.setPolicy(t, nil)
 	return w
+}
+
+// createPod makes a pod on a node, or on none. The pod pod-of-NODE has the volume volume-of-NODE.
+func createPod(t testing.TB, plane *testenv.ControlPlane, name, node string) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", Labels: map[string]string{"app": "x"}},
+		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "c"}}},
+	}
+	if name == "pod-of-"+node {
+		pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "volume-of-" + node}}}}
+	}
+	made, err := plane.Admin().CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// createVolume makes a PersistentVolume and a claim of that name which is bound to it.
+func createVolume(t testing.TB, plane *testenv.ControlPlane, name string) {
+	t.Helper()
+	size := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+	modes := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	volume := &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PersistentVolumeSpec{
+			Capacity: size, AccessModes: modes, ClaimRef: &corev1.ObjectReference{Namespace: "default", Name: name},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "csi.example.org", VolumeHandle: name}},
+		},
+	}
+	if _, err := plane.Admin().CoreV1().PersistentVolumes().Create(t.Context(), volume, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       corev1.PersistentVolumeClaimSpec{VolumeName: name, AccessModes: modes, Resources: corev1.VolumeResourceRequirements{Requests: size}},
+	}
+	if _, err := plane.Admin().CoreV1().PersistentVolumeClaims("default").Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func applyFile(t testing.TB, plane *testenv.ControlPlane, file string) {
@@ -310,7 +358,7 @@ func (w *world) picture(t testing.TB) string {
 	t.Helper()
 	var all strings.Builder
 	for _, path := range []string{
-		inNamespace + "/configmaps", "/api/v1/nodes", "/api/v1/pods", policies, bindings,
+		inNamespace + "/configmaps", "/api/v1/nodes", "/api/v1/pods", claimsPath, volumesPath, policies, bindings,
 	} {
 		got := w.send(t, w.admin, request{method: "GET", path: path})
 		var object map[string]any
