@@ -31,8 +31,10 @@ when it could not finish in time; systemd then starts it again.`,
 			mode := cycle.Return
 			if abandon {
 				mode = cycle.Abandon
+			} else {
+				timeout += p.returnsWithin()
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout+p.returnsWithin())
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			runner := cycle.Runner{Mode: mode, Boot: p.boot, Parts: p.parts(nil), Publish: func(status.Status) {}}
 			err = runner.Do(ctx)

@@ -43,9 +43,10 @@ func (r *Runner) rollBack(ctx context.Context, act Action) error {
 	switch {
 	case act.Reason == status.DryRun:
 		next = r.Settings.BackOffMax
-		r.restTill, r.restWhy = time.Now().Add(next), act.Detail
+		r.restTill, r.restFor, r.restWhy = time.Now().Add(next), act.Reason, act.Detail
 	case failed && (uncordoned || r.seen.Failure != nil):
 		next = r.backOff()
+		r.restFor, r.restWhy = act.Reason, act.Detail
 	}
 	r.seen.Failure = nil
 	r.unsilence(ctx)
@@ -85,7 +86,7 @@ func (r *Runner) uncordon(ctx context.Context, act Action) error {
 		return nil
 	}
 	message := "next try in " + r.backOff().String()
-	r.restWhy = act.Detail
+	r.restFor, r.restWhy = act.Reason, act.Detail
 	if uncordoned {
 		message = "uncordoned, " + message
 	}
@@ -99,7 +100,7 @@ func (r *Runner) backOff() time.Duration {
 	pause := min(r.Settings.BackOffMax, r.Settings.BackOff<<min(r.attempts-1, 16))
 	r.restTill = time.Now().Add(pause)
 	r.queuedAt = time.Now() // at the end of the queue
-	r.restWhy = ""
+	r.restFor, r.restWhy = "", ""
 	return pause
 }
 

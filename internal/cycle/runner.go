@@ -94,7 +94,8 @@ type Runner struct {
 	errors    int           // of effectors, in a row
 	attempts  int           // rolled back tries in a row
 	restTill  time.Time     // end of the back-off
-	restWhy   string        // for people, of a back-off that was somebody's doing
+	restFor   status.Reason // of the back-off: how the try before it ended
+	restWhy   string        // the same for people
 	waitTill  time.Time     // end of the patience with a gate
 	looked    time.Time     // when the gates were asked last
 	farGate   bool          // the last verdict was that of a gate that needs a network

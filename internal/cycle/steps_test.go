@@ -110,6 +110,9 @@ func TestHooksDecide(t *testing.T) {
 			if m.node().Unschedulable || len(m.store.Data()) > 0 || !m.heard(status.EventFailed) || !m.logged("reason="+string(c.reason)) {
 				t.Errorf("%s %v: node %+v, lock %v, told %v\n%s", c.phase, c.err, m.node(), m.store.Data(), m.events, m.log())
 			}
+			if s := m.status(); s.Reason != c.reason || s.Next == nil {
+				t.Errorf("%s %v: while it backs off: %+v", c.phase, c.err, s)
+			}
 			if drained := m.drains > 0; drained != (c.phase == hook.PreReboot) {
 				t.Errorf("%s: drained %v", c.phase, drained)
 			}

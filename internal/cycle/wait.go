@@ -197,7 +197,7 @@ func (r *Runner) announce(act Action) {
 		switch {
 		case act.Do == WaitBackOff:
 			next := r.restTill
-			s.Next, s.Detail = &next, "next try at "+next.UTC().Format(time.RFC3339)
+			s.Reason, s.Next, s.Detail = r.restFor, &next, "next try at "+next.UTC().Format(time.RFC3339)
 			if r.restWhy != "" {
 				s.Detail = r.restWhy + "; " + s.Detail
 			}

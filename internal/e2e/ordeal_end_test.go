@@ -112,7 +112,7 @@ func (o *ordeal) checkTurns() {
 		for _, e := range o.told(n, "") {
 			took := e.Message == "lock taken" || strings.HasPrefix(e.Message, "lock taken ")
 			// Both come before the lock is given back, or with it.
-			gave := strings.HasPrefix(e.Message, "node is Ready in this boot") || strings.HasPrefix(e.Message, "rolled back")
+			gave := strings.HasPrefix(e.Message, "node is well in this boot") || strings.HasPrefix(e.Message, "rolled back")
 			if took || gave {
 				events = append(events, event{sent(e), n.Name, took})
 			}
