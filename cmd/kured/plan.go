@@ -41,7 +41,7 @@ func (h *house) plan(cfg config.Config) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{house: h, cfg: cfg, log: log, login: logind.Manager{Address: h.busAddress(), ScheduleFile: h.scheduleFile()}}
+	p := &plan{house: h, cfg: cfg, log: log, login: logind.Manager{Address: h.busAddress(), ScheduleFile: h.scheduleFile(), KexecFile: "/sys/kernel/kexec_loaded"}}
 	if err := errors.Join(p.planSchedule(), p.planAlerts(), p.planNotices()); err != nil {
 		return nil, &exitError{exitConfig, err}
 	}

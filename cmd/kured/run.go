@@ -65,6 +65,12 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 	if err := p.supported(ctx); err != nil {
 		return err
 	}
+	if p.cfg.Reboot.Delay > 0 {
+		// What a daemon announced that was killed then; if it still holds, it is announced anew.
+		if err := p.login.Withdraw(ctx); err != nil {
+			p.log.Warn("an earlier announcement may stay: " + err.Error())
+		}
+	}
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		return fmt.Errorf("watchdog: %w", err)
