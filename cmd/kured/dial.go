@@ -24,6 +24,7 @@ func (p *plan) dial(ctx context.Context) (*cycle.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.owner.Store(&owner{c.IsKubelet()})
 	joined, err := p.join(c)
 	if err != nil {
 		c.CloseIdle()
@@ -38,13 +39,7 @@ func (p *plan) identity() kube.Options {
 
 // join makes of a connection what the cycle can use. It asks nobody.
 func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
-	dress := node.Dress{
-		LabelsBefore: p.cfg.Node.LabelsBefore, LabelsAfter: p.cfg.Node.LabelsAfter,
-		AnnotationsBefore: p.cfg.Node.AnnotationsBefore, AnnotationsAfter: p.cfg.Node.AnnotationsAfter,
-		ExcludeFromLoadBalancers: p.cfg.Node.ExcludeFromLoadBalancers,
-		Reason:                   func() string { return strings.Join(sentinel.Read(p.cfg.Sentinel.Paths).Reasons, " ") },
-	}
-	if err := node.CheckDress(dress, p.cfg.Node.WaitingTaint, c.IsKubelet()); err != nil {
+	if err := p.fits(c.IsKubelet()); err != nil {
 		return nil, err
 	}
 	object := lock.ConfigMap{Client: c.Client, Namespace: p.cfg.Lock.Namespace, Name: p.cfg.Lock.Name, PolicyName: p.cfg.Lock.Policy}
@@ -59,7 +54,7 @@ func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
 		Room: p.cfg.Lock.WaitingRoom, Priority: p.cfg.Lock.Priority,
 		Pending: &p.pending,
 	}
-	self := node.New(c.Client, c.NodeName, p.boot, node.WithDress(dress), node.WithBootTime(p.booted))
+	self := node.New(c.Client, c.NodeName, p.boot, node.WithDress(p.dress()), node.WithBootTime(p.booted))
 	silencer, err := p.silencer(c.NodeName)
 	if err != nil {
 		return nil, err
@@ -70,6 +65,21 @@ func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
 		Ready: ready, Well: well, Gates: p.farGates(c, self), Silencer: silencer,
 		Close: c.CloseIdle,
 	}, nil
+}
+
+// dress is what others see on our Node while it reboots.
+func (p *plan) dress() node.Dress {
+	return node.Dress{
+		LabelsBefore: p.cfg.Node.LabelsBefore, LabelsAfter: p.cfg.Node.LabelsAfter,
+		AnnotationsBefore: p.cfg.Node.AnnotationsBefore, AnnotationsAfter: p.cfg.Node.AnnotationsAfter,
+		ExcludeFromLoadBalancers: p.cfg.Node.ExcludeFromLoadBalancers,
+		Reason:                   func() string { return strings.Join(sentinel.Read(p.cfg.Sentinel.Paths).Reasons, " ") },
+	}
+}
+
+// fits refuses what the API server would not let us show on our Node.
+func (p *plan) fits(kubelet bool) error {
+	return node.CheckDress(p.dress(), p.cfg.Node.WaitingTaint, kubelet)
 }
 
 // farGates are the gates that need a network, what costs least first.

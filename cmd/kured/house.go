@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,8 +31,12 @@ type house struct {
 	boot   string
 	booted time.Time // about, by the clock as it was when the process began; zero: not known
 
-	pending lock.Pending // over all connections of this process
+	pending lock.Pending          // over all connections of this process
+	owner   atomic.Pointer[owner] // of our credential; nil: not known yet
 }
+
+// owner is what is known of whose credential ours is.
+type owner struct{ kubelet bool }
 
 // openHouse is the house of a command, in the environment of the process, and
 // the plan that its configuration makes.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -172,6 +173,20 @@ func read(t *testing.T, text string) (config.Config, error) {
 		t.Fatal(err)
 	}
 	return config.Load(path)
+}
+
+// What NodeRestriction refuses is refused before it is tried, by name.
+func TestFits(t *testing.T) {
+	cfg := config.Default()
+	cfg.Node.LabelsBefore = map[string]string{"kubernetes.io/state": "away"}
+	p := testPlan(t, "/nowhere", "unix:path=/nowhere/bus", "0123456789abcdef0123456789abcdef", cfg)
+	var permanent interface{ Permanent() bool }
+	if err := p.fits(true); !errors.As(err, &permanent) || !permanent.Permanent() || !strings.Contains(err.Error(), "kubernetes.io/state") {
+		t.Errorf("a kubelet's: %v", err)
+	}
+	if err := p.fits(false); err != nil {
+		t.Errorf("another's: %v", err)
+	}
 }
 
 // addresses of channels and functions differ each time.

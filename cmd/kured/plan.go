@@ -224,6 +224,7 @@ func (p *plan) settings() cycle.Settings {
 		DelayReboot:   time.Duration(c.Drain.DelayAfter),
 		Announce:      time.Duration(c.Reboot.Delay),
 		ReleaseDelay:  time.Duration(c.Return.ReleaseDelay),
+		SilenceUntil:  p.booted.Add(time.Duration(c.Reboot.Overdue)),
 	}
 	if after := time.Duration(c.Return.GiveUpAfter); after > 0 && !p.booted.IsZero() {
 		s.GiveUpAt = p.booted.Add(after)

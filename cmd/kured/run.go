@@ -227,6 +227,11 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 	if err := p.supported(ctx); err != nil {
 		return err
 	}
+	if o := d.owner.Load(); o != nil {
+		if err := p.fits(o.kubelet); err != nil {
+			return err
+		}
+	}
 	parts, err := d.begin(p)
 	if err != nil {
 		return err

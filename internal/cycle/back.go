@@ -239,6 +239,7 @@ func (r *Runner) giveUp(ctx context.Context, act Action) error {
 	if err := r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, r.holder.Boot) }); err != nil {
 		return err
 	}
+	r.unsilence(ctx)
 	r.Log.Error(act.Detail, "phase", status.Returning, "reason", status.GaveUp)
 	r.tell(status.EventHeld, status.GaveUp, act.Detail)
 	return nil

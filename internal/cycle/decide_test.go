@@ -111,6 +111,7 @@ func TestDecideDetails(t *testing.T) {
 
 		{"return: verified", Observation{Mode: Return, Known: true, Entry: OtherBootEntry, Verified: true}, ComeBack, status.Returning, ""},
 		{"return: takes too long", Observation{Mode: Return, Known: true, Entry: OtherBootEntry, Mark: OtherBootMark, GiveUp: true}, GiveUp, status.Returning, status.GaveUp},
+		{"return: takes too long, uncordoned already", Observation{Mode: Return, Known: true, Entry: OtherBootEntry, GiveUp: true}, GiveUp, status.Returning, status.GaveUp},
 		{"return: took too long, the lock is given back", Observation{Mode: Return, Known: true, Mark: OtherBootMark, GiveUp: true}, Verify, status.Returning, status.NotReady},
 		{"return: well at last", Observation{Mode: Return, Known: true, Mark: OtherBootMark, GiveUp: true, Verified: true}, ComeBack, status.Returning, ""},
 		{"return: mark only, verified", Observation{Mode: Return, Known: true, Mark: OtherBootMark, Verified: true}, ComeBack, status.Returning, ""},

@@ -101,6 +101,7 @@ func (m *machine) start(mode Mode) {
 // parts are what the configuration makes of the machine.
 func (m *machine) parts() Parts {
 	s := m.settings
+	s.SilenceUntil = time.Now().Add(15 * time.Minute)
 	s.ConfirmWithin, s.Patience, s.BackOff, s.BackOffMax, s.Overdue = 30*time.Second, 5*time.Minute, 5*time.Minute, time.Hour, 10*time.Minute
 	p := Parts{
 		Dial: m.dial, Host: (*host)(m), Demand: m, Gates: (*gates)(m), Budget: (*budget)(m), Announcer: (*announcer)(m),

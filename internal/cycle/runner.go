@@ -39,6 +39,7 @@ type Settings struct {
 
 	ReleaseDelay time.Duration // from the uncordon to the release
 	GiveUpAt     time.Time     // a node that is not well by then releases the lock
+	SilenceUntil time.Time     // alerts of a node that is not well by then are not silenced any more
 }
 
 // PreflightMode is what a drain that would be held up means before it begins.

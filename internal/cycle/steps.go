@@ -245,11 +245,18 @@ func (r *Runner) announceReboot(ctx context.Context) error {
 		r.Log.Warn("the announcement of the reboot stays: " + err.Error())
 	}
 	var scheduled *logind.ScheduledError
-	if errors.Is(err, logind.ErrAnnouncementCancelled) || errors.As(err, &scheduled) {
+	var refused *logind.RefusedError
+	switch {
+	case errors.Is(err, logind.ErrAnnouncementCancelled), errors.As(err, &scheduled):
 		r.seen.Failure = &Failure{Reason: status.RebootCancelled, Detail: err.Error()}
 		return nil
+	case errors.As(err, &refused):
+		r.seen.Failure = &Failure{Reason: status.RebootRefused, Detail: err.Error()}
+		return nil
+	case err == nil, ctx.Err() != nil, errors.Is(err, errChanged), errors.Is(err, lock.ErrLost), errors.Is(err, errUncordoned):
+		return err
 	}
-	return err
+	return status.Because(status.LogindUnavailable, err)
 }
 
 // silence keeps alerts quiet from now on, until the node is back or the try
@@ -259,6 +266,13 @@ func (r *Runner) silence(ctx context.Context) {
 		return
 	}
 	keeping, stop := context.WithCancel(ctx)
+	if until := r.Settings.SilenceUntil; r.Mode == Return {
+		if !time.Now().Before(until) {
+			stop()
+			return // whoever is not well by now is worth an alert
+		}
+		keeping, stop = context.WithDeadline(ctx, until)
+	}
 	done := make(chan struct{})
 	silencer, log, reason := r.cluster.Silencer, r.Log, strings.Join(r.demanded.Reasons, " ")
 	go func() {

@@ -335,6 +335,9 @@ func TestGiveUpAfterReboot(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
+		if m.silences[len(m.silences)-1] != "expire" {
+			t.Errorf("alerts of a node that is given up are silenced: %v", m.silences)
+		}
 		if len(m.store.Data()) > 0 || !m.node().Unschedulable || !m.heard(status.EventHeld) || m.heard(status.EventBack) {
 			t.Errorf("lock %v, node %+v, told %v", m.store.Data(), m.node(), m.events)
 		}

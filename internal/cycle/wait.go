@@ -93,6 +93,9 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 		case p := <-w.drain:
 			r.showDrain(p)
 		case m := <-w.missing:
+			if m.reason != r.now.Reason || r.now.Detail == "" {
+				r.Log.Info("waiting: "+m.what, "phase", r.now.Phase, "reason", m.reason)
+			}
 			r.publish(func(s *status.Status) { s.Reason, s.Detail = m.reason, m.what })
 		}
 	}
