@@ -93,6 +93,7 @@ type Observation struct {
 	Patient      bool     // a gate that passes by itself may still be waited for
 	Resting      bool     // a back-off runs
 	Failure      *Failure // of this try, until it is rolled back
+	Begun        bool     // in this try Cordon was done; on a node that a person had cordoned it sets what else is configured
 	Next         Verb     // the first step that is not done yet on the cordoned node: PreDrain to Reboot
 	ShuttingDown bool     // logind has accepted our reboot
 	Verified     bool     // after boot: the node proved that it is well
@@ -234,7 +235,7 @@ func decideHolding(o Observation) Action {
 		return rollBack(status.DryRun, "a dry run was asked for while the node was cordoned")
 	case o.DryRun:
 		return Action{Do: ShowPlan, Phase: status.Locked}
-	case !cordoned:
+	case !cordoned, !o.Begun && o.Mark != ThisBootMark:
 		return Action{Do: Cordon, Phase: status.Locked}
 	case o.Next == Reboot:
 		return Action{Do: Reboot, Phase: status.Rebooting}

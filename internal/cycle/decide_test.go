@@ -33,10 +33,10 @@ func TestDecideTable(t *testing.T) {
 		{NoEntry, OtherBootMark, false, AwaitReturn, Verify, RollBack},
 
 		{ThisBootEntry, NoMark, false, Cordon, Finish, RollBack},
-		{ThisBootEntry, NoMark, true, PreDrain, Finish, RollBack}, // cordoned by a person: that will do
+		{ThisBootEntry, NoMark, true, Cordon, Finish, RollBack}, // cordoned by a person: what else comes with ours
 		{ThisBootEntry, ThisBootMark, true, PreDrain, Finish, RollBack},
 		{ThisBootEntry, ThisBootMark, false, Cordon, Finish, RollBack}, // somebody uncordoned meanwhile
-		{ThisBootEntry, OtherBootMark, true, PreDrain, Finish, RollBack},
+		{ThisBootEntry, OtherBootMark, true, Cordon, Finish, RollBack},
 		{ThisBootEntry, OtherBootMark, false, Cordon, Finish, RollBack},
 
 		{OtherBootEntry, NoMark, false, AwaitReturn, Verify, RollBack},
@@ -91,6 +91,8 @@ func TestDecideDetails(t *testing.T) {
 			o.Failure = &Failure{Reason: status.DrainTimeout, Hold: true}
 			o.Want = WantNothing
 		}), RollBack, status.RollingBack, status.SentinelGone},
+		{"cordoned by a person", with(holding, func(o *Observation) { o.Mark = NoMark; o.Next = PreDrain }), Cordon, status.Locked, ""},
+		{"cordoned by a person, seen to", with(holding, func(o *Observation) { o.Mark = NoMark; o.Begun = true; o.Next = Drain }), Drain, status.Draining, ""},
 		{"hooks before the drain are done", with(holding, func(o *Observation) { o.Next = Drain }), Drain, status.Draining, ""},
 		{"drained, volumes are attached", with(holding, func(o *Observation) { o.Next = Detach }), Detach, status.Draining, ""},
 		{"all done", with(holding, func(o *Observation) { o.Next = Reboot }), Reboot, status.Rebooting, ""},

@@ -117,6 +117,9 @@ func (s *self) Cordon(ctx context.Context) (bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dress {
+		s.self.Dressed = (*machine)(s).bootID()
+	}
 	if s.self.Unschedulable && s.self.Mark == "" {
 		return false, nil
 	}
@@ -131,6 +134,9 @@ func (s *self) Uncordon(ctx context.Context, mark string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.self.Released = nil
+	if mark != "" && s.self.Dressed == mark {
+		s.self.Dressed = ""
+	}
 	if s.self.Mark == "" || s.self.Mark != mark {
 		return false, nil
 	}

@@ -59,10 +59,13 @@ func (r *Runner) cordon(ctx context.Context) error {
 		return err
 	}
 	r.seen.Cordoned, r.done = true, Cordon
+	r.looked = time.Time{} // a pod that a gate waits for may have come just before
 	r.ownCordon = marked
 	if marked {
 		r.seen.Mark, r.mark = ThisBootMark, r.Boot
 		r.Log.Info("node cordoned", "phase", status.Locked)
+	} else {
+		r.seen.Known = false // what else was put on the Node is read as a mark, and a roll-back has to take it off
 	}
 	return nil
 }

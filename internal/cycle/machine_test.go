@@ -46,6 +46,7 @@ type machine struct {
 	lines       []string
 	statuses    []status.Status
 	drains      int
+	dress       bool // something comes with the cordon
 	preflight   node.Report
 	attachedFor time.Duration
 	notReady    bool                                          // after a boot, for now

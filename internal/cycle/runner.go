@@ -199,7 +199,7 @@ func (r *Runner) observe(ctx context.Context) Observation {
 		o.Known = false // what happened in the cluster while we idled was not seen
 	}
 	o.Resting, o.DryRun = time.Now().Before(r.restTill), r.Settings.DryRun
-	o.Next = r.after(max(Cordon, r.done))
+	o.Begun, o.Next = r.done >= Cordon, r.after(max(Cordon, r.done))
 	if o.Want != WantReboot {
 		o.Gates = gate.Verdict{}
 		return *o

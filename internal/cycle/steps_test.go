@@ -122,6 +122,33 @@ func TestHooksDecide(t *testing.T) {
 	}
 }
 
+// A person has cordoned the node: what else comes with our cordon is put on all the same, and taken off again.
+func TestForeignCordonIsDressed(t *testing.T) {
+	for _, fails := range []bool{true, false} {
+		run(t, func(t *testing.T, m *machine) {
+			worn := false
+			m.dress, m.self.Unschedulable = true, true
+			m.hooks = func(_ context.Context, phase string) error {
+				worn = worn || m.node().Dressed != ""
+				if fails && phase == hook.PreDrain {
+					return errors.New("no bus")
+				}
+				return nil
+			}
+			m.start(Run)
+			m.want(true)
+			if fails {
+				m.awaitPhase(status.BackingOff)
+			} else {
+				m.roll()
+			}
+			if n := m.node(); !worn || n.Dressed != "" || !n.Unschedulable || n.Mark != "" || len(m.store.Data()) > 0 || m.logged("reason="+string(status.LockLost)) {
+				t.Errorf("fails %t: worn %t, Node %+v, lock %v\n%s", fails, worn, n, m.store.Data(), m.log())
+			}
+		})
+	}
+}
+
 // The hooks behind the uncordon keep the lock until they are well.
 func TestPostUncordonHook(t *testing.T) {
 	run(t, func(t *testing.T, m *machine) {

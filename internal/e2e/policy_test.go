@@ -236,8 +236,9 @@ func TestDrainThatIsHeld(t *testing.T) {
 // dressed is a node that shows in labels, annotations and conditions what happens to it.
 type dressed struct {
 	*story
-	n      *nodes.Node
-	before string // boot id
+	n       *nodes.Node
+	before  string // boot id
+	foreign bool   // the cordon is a person's
 }
 
 const dress = `[node]
@@ -249,19 +250,35 @@ exclude_from_load_balancers = true
 conditions = true
 `
 
-// What a node shows is there for exactly the time of the cycle, over the reboot.
+// What a node shows is there for exactly the time of the cycle, over the reboot; also where the cordon is a person's.
 func TestNodeShowsItsReboot(t *testing.T) {
-	s := begin(t, 2*time.Minute)
+	s := begin(t, 3*time.Minute)
 	before := s.bootIDs()
-	d := &dressed{story: s, n: s.Node("node-c"), before: before["node-c"]}
-	s.amend(d.n, "50-e2e.toml", dress)
-	s.afterwards("undress "+d.n.Name, d.undress)
-	s.want(d.n)
-	at := s.awaitBack(s.from, d.n, d.before)
-	s.await(at, "no conditions of kured's", func(c cluster.State) bool { return len(d.conditions(c)) == 0 })
-	s.atRest()
-	d.check()
-	s.rebootedOnce(before, d.n)
+	plain := &dressed{story: s, n: s.Node("node-c"), before: before["node-c"]}
+	theirs := &dressed{story: s, n: s.Node("node-a"), before: before["node-a"], foreign: true}
+	for _, d := range []*dressed{plain, theirs} {
+		s.amend(d.n, "50-e2e.toml", dress)
+		s.afterwards("undress "+d.n.Name, d.undress)
+		at := s.from
+		if d.foreign {
+			at = s.personCordons(d.n)
+		}
+		s.want(d.n)
+		at = s.awaitBack(at, d.n, d.before)
+		s.await(at, "no conditions of kured's", func(c cluster.State) bool { return len(d.conditions(c)) == 0 })
+		s.atRest()
+		d.check()
+	}
+	s.staysCordoned(theirs.n)
+	s.rebootedOnce(before, plain.n, theirs.n)
+}
+
+// staysCordoned fails the test unless a node is cordoned and has no mark.
+func (s *story) staysCordoned(n *nodes.Node) {
+	s.t.Helper()
+	if c := s.Recorder.State(); !c.IsCordoned(n.Name) || c.Mark(n.Name) != "" {
+		s.t.Errorf("%s, which a person cordoned: %s", n.Name, c)
+	}
 }
 
 func (d *dressed) undress(ctx context.Context) error {
@@ -292,6 +309,9 @@ func (d *dressed) check() {
 	h.States(func(at time.Time, c cluster.State) bool {
 		n := c.Nodes[d.n.Name]
 		begun := c.Mark(d.n.Name) != ""
+		if d.foreign {
+			begun = n.Annotations[node.DressedAnnotation] != ""
+		}
 		worn := []bool{
 			n.Labels["example.com/maintenance"] == "linux-image-e2e", n.Labels[corev1.LabelNodeExcludeBalancers] == "true",
 			n.Annotations["example.com/boot"] == d.before, n.Annotations[node.DressedAnnotation] != "",
