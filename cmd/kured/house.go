@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -97,10 +98,7 @@ func bootID(env func(string) string) (string, error) {
 
 // busAddress is the system bus (DBUS_SYSTEM_BUS_ADDRESS, D-Bus specification).
 func (h *house) busAddress() string {
-	if address := h.env("DBUS_SYSTEM_BUS_ADDRESS"); address != "" {
-		return address
-	}
-	return "unix:path=/run/dbus/system_bus_socket"
+	return cmp.Or(h.env("DBUS_SYSTEM_BUS_ADDRESS"), "unix:path=/run/dbus/system_bus_socket")
 }
 
 // socket is where the daemon answers.
@@ -112,10 +110,7 @@ func (h *house) socket() string {
 }
 
 func (h *house) stateDir() string {
-	if dir := h.env("STATE_DIRECTORY"); dir != "" {
-		return dir
-	}
-	return stateDirectory
+	return cmp.Or(h.env("STATE_DIRECTORY"), stateDirectory)
 }
 
 // runtimeDir is where files for other units of this boot are.
@@ -131,8 +126,5 @@ func (h *house) hooksDir() string {
 
 // scheduleFile is where logind keeps what is scheduled (systemd 251 and later).
 func (h *house) scheduleFile() string {
-	if path := h.env("KURED_SCHEDULE_FILE"); path != "" {
-		return path
-	}
-	return "/run/systemd/shutdown/scheduled"
+	return cmp.Or(h.env("KURED_SCHEDULE_FILE"), "/run/systemd/shutdown/scheduled")
 }

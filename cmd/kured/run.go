@@ -87,7 +87,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 		})
 	}
 	board := &board{notifier: d.notifier, now: status.Status{Version: version, Boot: p.boot, Phase: status.Starting}}
-	parts, err := d.begin(p)
+	parts, err := d.begin(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -157,27 +157,16 @@ func (p *plan) supported(ctx context.Context) error {
 
 // begin starts what a plan needs beside the cycle, until the next one is
 // adopted.
-func (d *daemonProcess) begin(p *plan) (cycle.Parts, error) {
+func (d *daemonProcess) begin(ctx context.Context, p *plan) (cycle.Parts, error) {
 	watcher, err := sentinel.New(p.watched())
 	if err != nil {
 		return cycle.Parts{}, err
 	}
-	stop := make(chan struct{})
-	d.part("sentinel", func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		go func() {
-			select {
-			case <-stop:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-		return watcher.Run(ctx)
-	})
+	watching, stop := context.WithCancel(ctx)
+	d.part("sentinel", func(context.Context) error { return watcher.Run(watching) })
 	parts := p.parts(watcher)
 	parts.Dismissed = func() {
-		close(stop)
+		stop()
 		go d.flush(p.notifier.Flush)
 	}
 	return parts, nil
@@ -232,7 +221,7 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 			return err
 		}
 	}
-	parts, err := d.begin(p)
+	parts, err := d.begin(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -21,15 +21,18 @@ func (r *Runner) giveBack(ctx context.Context) (uncordoned bool, err error) {
 			}
 		}
 		boot := r.Boot
-		switch {
-		case r.holder != nil:
+		if r.holder != nil {
 			boot = r.holder.Boot
-		case r.Mode == Return:
-			return nil // an entry that is there now is the daemon's, of this boot
 		}
 		return r.cluster.Turn.Release(ctx, boot)
 	})
 	return uncordoned, err
+}
+
+// release gives back the lock that was taken in that boot, and a place in the
+// waiting room.
+func (r *Runner) release(ctx context.Context, boot string) error {
+	return r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, boot) })
 }
 
 // rollBack ends a try that comes to nothing.
@@ -45,8 +48,7 @@ func (r *Runner) rollBack(ctx context.Context, act Action) error {
 		next = r.Settings.BackOffMax
 		r.restTill, r.restFor, r.restWhy = time.Now().Add(next), act.Reason, act.Detail
 	case failed && (uncordoned || r.seen.Failure != nil):
-		next = r.backOff()
-		r.restFor, r.restWhy = act.Reason, act.Detail
+		next = r.backOff(act)
 	}
 	r.seen.Failure = nil
 	r.unsilence(ctx)
@@ -85,8 +87,7 @@ func (r *Runner) uncordon(ctx context.Context, act Action) error {
 	if old && !uncordoned {
 		return nil
 	}
-	message := "next try in " + r.backOff().String()
-	r.restFor, r.restWhy = act.Reason, act.Detail
+	message := "next try in " + r.backOff(act).String()
 	if uncordoned {
 		message = "uncordoned, " + message
 	}
@@ -94,13 +95,13 @@ func (r *Runner) uncordon(ctx context.Context, act Action) error {
 	return nil
 }
 
-// backOff starts the pause after a try that came to nothing.
-func (r *Runner) backOff() time.Duration {
+// backOff starts the pause after a try that came to nothing, as act says.
+func (r *Runner) backOff(act Action) time.Duration {
 	r.attempts++
 	pause := min(r.Settings.BackOffMax, r.Settings.BackOff<<min(r.attempts-1, 16))
 	r.restTill = time.Now().Add(pause)
 	r.queuedAt = time.Now() // at the end of the queue
-	r.restFor, r.restWhy = "", ""
+	r.restFor, r.restWhy = act.Reason, act.Detail
 	return pause
 }
 
@@ -195,7 +196,7 @@ func (r *Runner) comeBack(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, r.holder.Boot) }); err != nil {
+	if err := r.release(ctx, r.holder.Boot); err != nil {
 		return err
 	}
 	message, held := "back in service: lock released", ""
@@ -236,7 +237,7 @@ func (r *Runner) uncordonAfterReboot(ctx context.Context) (uncordoned bool, err 
 // giveUp lets the other nodes go on although this one is not well. It stays
 // cordoned until it is.
 func (r *Runner) giveUp(ctx context.Context, act Action) error {
-	if err := r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, r.holder.Boot) }); err != nil {
+	if err := r.release(ctx, r.holder.Boot); err != nil {
 		return err
 	}
 	r.unsilence(ctx)

@@ -29,7 +29,7 @@ func (r *Runner) perform(ctx context.Context, act Action) error {
 	case WaitBackOff:
 		return r.wait(ctx, time.Until(r.restTill))
 	case LeaveRoom:
-		return r.change(ctx, func(ctx context.Context) error { return r.cluster.Turn.Release(ctx, r.Boot) })
+		return r.release(ctx, r.Boot)
 	case Acquire:
 		return r.acquire(ctx)
 	case Rehearse:

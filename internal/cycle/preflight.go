@@ -27,7 +27,8 @@ func (r *Runner) rehearse(ctx context.Context) error {
 		}
 	}
 	if r.Settings.Rehearse {
-		if err := r.rehearseSigns(ctx); err != nil {
+		// What the API server refuses to show is better known before the node holds the lock.
+		if err := r.short(ctx, r.cluster.Signs.Rehearse); err != nil {
 			return err
 		}
 	}
@@ -51,19 +52,7 @@ func (r *Runner) rehearse(ctx context.Context) error {
 	return nil
 }
 
-// rehearseSigns tries out the labels and annotations: what the API server
-// refuses is better known before the node holds the lock.
-func (r *Runner) rehearseSigns(ctx context.Context) error {
-	if err := r.connect(ctx); err != nil || r.cluster.Signs == nil {
-		return err
-	}
-	return r.short(ctx, r.cluster.Signs.Rehearse)
-}
-
 func (r *Runner) preflight(ctx context.Context) (report node.Report, err error) {
-	if err := r.connect(ctx); err != nil {
-		return report, err
-	}
 	err = r.during(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
 		defer cancel()

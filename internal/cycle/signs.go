@@ -11,9 +11,9 @@ import (
 
 // signs is what others see of us on the Node beside the cordon.
 type signs struct {
-	conditions bool // there are some of ours
-	tainted    bool // with the taint of those who wait
-	last       string
+	conditions bool   // there are some of ours
+	tainted    bool   // with the taint of those who wait
+	last       string // phase and reason that they tell of; "": not known, or none
 }
 
 // showSigns makes the Node show where we are, where that is configured, and
@@ -30,12 +30,15 @@ func (r *Runner) showSigns(ctx context.Context, act Action) {
 	if r.Settings.Conditions {
 		want = node.Conditions(act.Phase, act.Reason, act.Detail)
 	}
-	if last := string(act.Phase) + " " + string(act.Reason); len(want) > 0 && r.shown.last == last || len(want) == 0 && !r.shown.conditions {
-		return
-	} else if r.shown.last = last; len(want) == 0 {
-		r.shown.last = ""
+	last, done := "", !r.shown.conditions
+	if len(want) > 0 {
+		last = string(act.Phase) + " " + string(act.Reason)
+		done = last == r.shown.last
 	}
-	r.shown.conditions = len(want) > 0
+	if done {
+		return
+	}
+	r.shown.last, r.shown.conditions = last, len(want) > 0
 	r.sign(ctx, "the conditions of the Node are old", func(ctx context.Context) error { return r.cluster.Signs.SetConditions(ctx, want) })
 }
 

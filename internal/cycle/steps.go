@@ -124,6 +124,11 @@ func (r *Runner) held(ctx context.Context, w watching, do func(context.Context) 
 	}, w)
 }
 
+// interrupted reports whether a step was ended from outside: it has not failed.
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, errChanged) || errors.Is(err, lock.ErrLost) || errors.Is(err, errUncordoned)
+}
+
 // lookWhileHeld is how often a node in the midst of its cycle looks whether the
 // lock and the cordon still stand: it can take long, and evicts pods all the time.
 const lookWhileHeld = 30 * time.Second
@@ -163,7 +168,7 @@ func (r *Runner) drain(ctx context.Context) error {
 		r.Log.Info(result.String(), "phase", status.Draining)
 		r.seen.Known = false // somebody may have undone the cordon meanwhile
 		return nil
-	case ctx.Err() != nil, errors.Is(err, errChanged), errors.Is(err, lock.ErrLost), errors.Is(err, errUncordoned):
+	case interrupted(ctx, err):
 		return err
 	case errors.Is(result.Err, node.ErrDrainTimeout):
 		r.seen.Failure = &Failure{Reason: status.DrainTimeout, Detail: result.String(), Hold: r.Settings.HoldOnTimeout}
@@ -187,7 +192,7 @@ func (r *Runner) hold(ctx context.Context, what string, d time.Duration) error {
 func (r *Runner) hooks(ctx context.Context, phase string) error {
 	err := r.held(ctx, watching{}, func(ctx context.Context) error { return r.Hooks.Run(ctx, phase, r.hookEnvironment()) })
 	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, errChanged), errors.Is(err, lock.ErrLost), errors.Is(err, errUncordoned):
+	case err == nil, interrupted(ctx, err):
 		return err
 	case errors.Is(err, hook.ErrNotNow):
 		r.seen.Failure = &Failure{Reason: status.HookDeferred, Detail: err.Error()}
@@ -253,7 +258,7 @@ func (r *Runner) announceReboot(ctx context.Context) error {
 	case errors.As(err, &refused):
 		r.seen.Failure = &Failure{Reason: status.RebootRefused, Detail: err.Error()}
 		return nil
-	case err == nil, ctx.Err() != nil, errors.Is(err, errChanged), errors.Is(err, lock.ErrLost), errors.Is(err, errUncordoned):
+	case err == nil, interrupted(ctx, err):
 		return err
 	}
 	return status.Because(status.LogindUnavailable, err)
@@ -295,8 +300,7 @@ func (r *Runner) unsilence(ctx context.Context) {
 	if r.cluster == nil || r.cluster.Silencer == nil {
 		return
 	}
-	err := r.short(ctx, r.cluster.Silencer.Expire)
-	if err != nil {
+	if err := r.short(ctx, r.cluster.Silencer.Expire); err != nil {
 		r.Log.Warn("the silence of the alerts lapses by itself: " + err.Error())
 	}
 }

@@ -63,7 +63,7 @@ type Cluster struct {
 	Entries Entries
 	Self    Node
 	Pods    Pods
-	Signs   Signs
+	Signs   Signs // nil: nothing is shown
 
 	Ready    []Proof  // after a boot, in their order, before the hooks
 	Well     []Proof  // and after them
