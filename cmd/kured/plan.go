@@ -48,37 +48,9 @@ func (h *house) plan(cfg config.Config) (*plan, error) {
 	return p, nil
 }
 
-func (p *plan) planSchedule() error {
-	zone := func(name string) (*time.Location, error) {
-		if name == "" {
-			name = p.cfg.Schedule.TimeZone
-		}
-		return time.LoadLocation(name)
-	}
-	p.schedule.MinRemaining = time.Duration(p.cfg.Schedule.MinRemaining)
-	for i, w := range p.cfg.Windows {
-		at, err := zone(w.TimeZone)
-		if err != nil {
-			return fmt.Errorf("window[%d]: %w", i+1, err)
-		}
-		window, err := schedule.ParseWindow(w.Days, w.Start, w.End, at)
-		if err != nil {
-			return fmt.Errorf("window[%d]: %w", i+1, err)
-		}
-		p.schedule.Windows = append(p.schedule.Windows, window)
-	}
-	for i, f := range p.cfg.Freezes {
-		at, err := zone(f.TimeZone)
-		if err != nil {
-			return fmt.Errorf("freeze[%d]: %w", i+1, err)
-		}
-		freeze, err := schedule.ParseFreeze(f.From, f.Until, f.Reason, at)
-		if err != nil {
-			return fmt.Errorf("freeze[%d]: %w", i+1, err)
-		}
-		p.schedule.Freezes = append(p.schedule.Freezes, freeze)
-	}
-	return nil
+func (p *plan) planSchedule() (err error) {
+	p.schedule, err = p.cfg.Calendar()
+	return err
 }
 
 // silenceTerms is a silence whose node is not known yet.
@@ -94,11 +66,7 @@ const alertmanagerSettled = 2 * time.Minute
 
 func (p *plan) planAlerts() error {
 	for i, c := range p.cfg.Prometheus {
-		server, err := alert.NewServer(c.URLs, c.HTTPConfigFile, time.Duration(c.Timeout))
-		if err != nil {
-			return fmt.Errorf("prometheus[%d]: %w", i+1, err)
-		}
-		filter, err := alert.NewFilter(c.IgnoreNames, c.OnlyNames, c.Ignore, c.Only)
+		server, filter, err := alertSource(c.URLs, c.HTTPConfigFile, c.Timeout, c.Filter)
 		if err != nil {
 			return fmt.Errorf("prometheus[%d]: %w", i+1, err)
 		}
@@ -112,11 +80,7 @@ func (p *plan) planAlerts() error {
 		}
 	}
 	for i, c := range p.cfg.Alertmanager {
-		server, err := alert.NewServer(c.URLs, c.HTTPConfigFile, time.Duration(c.Timeout))
-		if err != nil {
-			return fmt.Errorf("alertmanager[%d]: %w", i+1, err)
-		}
-		filter, err := alert.NewFilter(c.IgnoreNames, c.OnlyNames, c.Ignore, c.Only)
+		server, filter, err := alertSource(c.URLs, c.HTTPConfigFile, c.Timeout, c.Filter)
 		if err != nil {
 			return fmt.Errorf("alertmanager[%d]: %w", i+1, err)
 		}
@@ -132,6 +96,16 @@ func (p *plan) planAlerts() error {
 		}
 	}
 	return nil
+}
+
+// alertSource is what a Prometheus and an Alertmanager have in common.
+func alertSource(urls []string, httpConfigFile string, timeout config.Duration, f config.Filter) (alert.Server, alert.Filter, error) {
+	server, err := alert.NewServer(urls, httpConfigFile, time.Duration(timeout))
+	if err != nil {
+		return alert.Server{}, alert.Filter{}, err
+	}
+	filter, err := alert.NewFilter(f.IgnoreNames, f.OnlyNames, f.Ignore, f.Only)
+	return server, filter, err
 }
 
 func (t silenceTerms) of(node string) (alert.Silence, error) {

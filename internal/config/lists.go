@@ -42,22 +42,11 @@ func (v *validator) schedule(c Config) {
 // remaining refuses windows of which none is long enough to begin something.
 // What is wrong with a window by itself is told where it stands.
 func (v *validator) remaining(c Config) {
-	all := schedule.Schedule{MinRemaining: time.Duration(c.Schedule.MinRemaining)}
-	for _, w := range c.Windows {
-		name := w.TimeZone
-		if name == "" {
-			name = c.Schedule.TimeZone
-		}
-		zone, err := time.LoadLocation(name)
-		if err != nil {
-			return
-		}
-		window, err := schedule.ParseWindow(w.Days, w.Start, w.End, zone)
-		if err != nil {
-			return
-		}
-		all.Windows = append(all.Windows, window)
+	windows, err := c.windows()
+	if err != nil {
+		return
 	}
+	all := schedule.Schedule{Windows: windows, MinRemaining: time.Duration(c.Schedule.MinRemaining)}
 	if err := all.Check(time.Now()); err != nil {
 		v.add(at("schedule", "min_remaining"), "%s", err)
 	}
