@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/kured-host/kured/internal/testenv/filelock"
 )
 
 const (
@@ -151,35 +151,15 @@ func hashOf(source string, flags []string) (string, error) {
 	return hex.EncodeToString(hash.Sum(nil))[:16], nil
 }
 
-// lockFile takes an flock(2), which ends with the process that holds it.
+// lockFile waits for another process that builds, and tells so now and then.
 func lockFile(ctx context.Context, path string, progress io.Writer) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	poll := time.NewTicker(200 * time.Millisecond)
-	defer poll.Stop()
-	begin, told := time.Now(), time.Duration(0)
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			file.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		if waited := time.Since(begin); waited >= told {
+	told := time.Duration(0)
+	return filelock.Take(ctx, path, func(waited time.Duration) {
+		if waited >= told {
 			fmt.Fprintf(progress, "testenv: another process builds the control plane; waiting, %s so far\n", waited.Round(time.Second))
 			told += notice
 		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			file.Close()
-			return nil, context.Cause(ctx)
-		}
-	}
+	})
 }
 
 func build(ctx context.Context, source string, flags []string, path string, progress io.Writer) error {

@@ -16,10 +16,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/kured-host/kured/internal/e2e/nodes"
 	"github.com/kured-host/kured/internal/testenv"
+	"github.com/kured-host/kured/internal/testenv/filelock"
 )
 
 // EnvPackages names a directory with packages of kured, of the versions Release and NextRelease, to use instead of
@@ -41,7 +39,7 @@ func Build(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	unlock, err := lockDir(ctx, dir)
+	unlock, err := filelock.Take(ctx, filepath.Join(dir, "lock"), nil)
 	if err != nil {
 		return fmt.Errorf("wait for another build: %w", err)
 	}
@@ -92,25 +90,6 @@ func pack(ctx context.Context, root, version, dist string) error {
 		}
 	}
 	return os.RemoveAll(dist + partial)
-}
-
-// lockDir waits until no other process builds in a directory.
-func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = nodes.Poll(ctx, 200*time.Millisecond, func() (bool, error) {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return false, nil
-		}
-		return err == nil, err
-	})
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return func() { _ = file.Close() }, nil
 }
 
 // The versions that Build packages: the second is the same program, to upgrade to.

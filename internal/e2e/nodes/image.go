@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/kured-host/kured/internal/testenv/filelock"
 )
 
 // Image is a base system that nodes share as their read-only lower layer.
@@ -112,14 +114,11 @@ func (i Image) ensure(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	unlock, err := filelock.Take(ctx, dir+".lock", nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = lock.Close() }()
-	if err := flock(ctx, lock); err != nil {
-		return err
-	}
+	defer unlock()
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -140,17 +139,6 @@ func (i Image) ensure(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "e2e: base image %s built in %s\n", i, time.Since(start).Round(time.Second))
 	return nil
-}
-
-// flock waits for an exclusive lock, which the kernel drops with the file.
-func flock(ctx context.Context, f *os.File) error {
-	return Poll(ctx, 200*time.Millisecond, func() (bool, error) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return false, nil
-		}
-		return err == nil, err
-	})
 }
 
 func (i Image) build(ctx context.Context, dir string) error {

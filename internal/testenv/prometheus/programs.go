@@ -2,7 +2,6 @@ package prometheus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,9 +10,8 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/kured-host/kured/internal/testenv/filelock"
 )
 
 // The programs, by their names in Debian's packages.
@@ -45,7 +43,7 @@ func programs(ctx context.Context, progress io.Writer) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", fmt.Errorf("cache directory: %w", err)
 	}
-	unlock, err := lock(ctx, dir+".lock")
+	unlock, err := filelock.Take(ctx, dir+".lock", nil)
 	if err != nil {
 		return "", fmt.Errorf("wait for another process that fetches Prometheus: %w", err)
 	}
@@ -168,30 +166,4 @@ func run(ctx context.Context, dir, name string, args ...string) error {
 		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, output)
 	}
 	return nil
-}
-
-// lock takes an flock(2), which ends with the process that holds it.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	poll := time.NewTicker(200 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			file.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			file.Close()
-			return nil, context.Cause(ctx)
-		}
-	}
 }
