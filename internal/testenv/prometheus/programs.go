@@ -18,7 +18,18 @@ import (
 const (
 	prometheusProgram   = "prometheus"
 	alertmanagerProgram = "prometheus-alertmanager"
+	promtoolProgram     = "promtool"
 )
+
+// Promtool returns the path of Prometheus' own checker of rules, metrics and
+// configurations, from the same package as the server.
+func Promtool(ctx context.Context, progress io.Writer) (string, error) {
+	dir, err := programs(ctx, progress)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, promtoolProgram), nil
+}
 
 // programs returns the directory with the programs of Debian's packages
 // prometheus and prometheus-alertmanager. They are fetched with the machine's
@@ -36,7 +47,7 @@ func programs(ctx context.Context, progress io.Writer) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cache directory: %w", err)
 	}
-	dir := filepath.Join(cache, "kured-testenv", "monitoring-"+release+"-"+runtime.GOARCH)
+	dir := filepath.Join(cache, "kured-testenv", "monitoring-2-"+release+"-"+runtime.GOARCH)
 	if isDir(dir) {
 		return dir, nil
 	}
@@ -117,7 +128,7 @@ func fetch(ctx context.Context, dir string) error {
 	if err := os.Mkdir(complete, 0o755); err != nil {
 		return err
 	}
-	for _, program := range []string{prometheusProgram, alertmanagerProgram} {
+	for _, program := range []string{prometheusProgram, alertmanagerProgram, promtoolProgram} {
 		if err := os.Rename(filepath.Join(root, "usr/bin", program), filepath.Join(complete, program)); err != nil {
 			return err
 		}

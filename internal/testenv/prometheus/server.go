@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -79,6 +80,19 @@ alerting:
 	rules := "groups:\n- name: test\n  rules:\n" + o.Rules
 	return start(t, prometheusProgram, map[string]string{"prometheus.yml": config, "rules.yml": rules}, o.Authenticate,
 		"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--rules.alert.resend-delay=1s", "--log.level=warn")
+}
+
+// NewWith starts a Prometheus with this configuration and the files that it
+// names, whose names are relative.
+func NewWith(t testing.TB, config string, files map[string]string) *Server {
+	t.Helper()
+	all := maps.Clone(files)
+	if all == nil {
+		all = map[string]string{}
+	}
+	all["prometheus.yml"] = config
+	return start(t, prometheusProgram, all, false,
+		"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn")
 }
 
 // NewAlertmanager starts an Alertmanager for one test. It tells nobody of its
