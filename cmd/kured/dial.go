@@ -90,7 +90,7 @@ func (p *plan) farGates(c *kube.Cluster, self *node.Node) gate.Set {
 	}
 	if namespace, name, ok := strings.Cut(p.cfg.Compat.DaemonSet, "/"); ok {
 		gates = append(gates, gate.Rival{
-			DaemonSets: c.Client.AppsV1().DaemonSets(namespace), Name: name, Annotation: p.cfg.Compat.LockAnnotation, Now: time.Now,
+			DaemonSets: c.Client.AppsV1().DaemonSets(namespace), DaemonSet: name, Annotation: p.cfg.Compat.LockAnnotation, Now: time.Now,
 		})
 	}
 	return gate.Set{Gates: append(gates, p.servers...), Recheck: p.recheck()}

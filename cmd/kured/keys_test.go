@@ -205,7 +205,7 @@ func made(t *testing.T, client kubernetes.Interface, cfg config.Config) string {
 	var rival gate.Rival // the client in it cannot be shown, and hides what is behind it
 	for _, g := range joined.Gates.(gate.Set).Gates {
 		if r, ok := g.(gate.Rival); ok {
-			rival.Name, rival.Annotation = r.Name, r.Annotation
+			rival.DaemonSet, rival.Annotation = r.DaemonSet, r.Annotation
 		}
 	}
 	paths, settle := p.watched()

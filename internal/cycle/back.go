@@ -60,7 +60,7 @@ func (r *Runner) rollBack(ctx context.Context, act Action) error {
 	if next > 0 {
 		message += ", next try in " + next.String()
 	}
-	r.Log.Info(message, "phase", status.RollingBack, "reason", act.Reason)
+	r.log().Info(message, "phase", status.RollingBack, "reason", act.Reason)
 	if failed && act.Reason != status.DryRun {
 		r.tell(status.EventFailed, act.Reason, act.Detail+"; "+message)
 	}
@@ -91,7 +91,7 @@ func (r *Runner) uncordon(ctx context.Context, act Action) error {
 	if uncordoned {
 		message = "uncordoned, " + message
 	}
-	r.Log.Info(message, "phase", act.Phase, "reason", act.Reason)
+	r.log().Info(message, "phase", act.Phase, "reason", act.Reason)
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (r *Runner) backOff(act Action) time.Duration {
 func (r *Runner) awaitReturn(ctx context.Context) error {
 	if waited := time.Since(r.now.Since); waited > r.Settings.Overdue && !r.nagged {
 		r.nagged = true
-		r.Log.Error("the node has rebooted and is not back in service: look at systemctl status kured-uncordon.service boot-complete.target",
+		r.log().Error("the node has rebooted and is not back in service: look at systemctl status kured-uncordon.service boot-complete.target",
 			"phase", status.Returning, "reason", status.AwaitingReturn, "after", round(waited))
 	}
 	return r.lookAgain(ctx)
@@ -121,7 +121,7 @@ func (r *Runner) awaitReturn(ctx context.Context) error {
 // the configuration says.
 func (r *Runner) verify(ctx context.Context) error {
 	if r.holder != nil {
-		r.Log.Info("rebooted: the boot id changed", "phase", status.Returning, "boot_before", r.holder.Boot, "boot", r.Boot)
+		r.log().Info("rebooted: the boot id changed", "phase", status.Returning, "boot_before", r.holder.Boot, "boot", r.Boot)
 	}
 	r.silence(ctx)
 	until := ctx
@@ -147,7 +147,7 @@ func (r *Runner) verify(ctx context.Context) error {
 		}
 	}
 	r.seen.Verified = true
-	r.Log.Info("node is well in this boot", "phase", status.Returning)
+	r.log().Info("node is well in this boot", "phase", status.Returning)
 	return nil
 }
 
@@ -163,7 +163,7 @@ func (r *Runner) postBoot(ctx context.Context, report func(missing string)) erro
 		}
 		if report(err.Error()); told != err.Error() {
 			told = err.Error()
-			r.Log.Warn("the lock is kept: "+told, "phase", status.Returning, "reason", reasonOf(err))
+			r.log().Warn("the lock is kept: "+told, "phase", status.Returning, "reason", reasonOf(err))
 		}
 		if err := sleep(ctx, hooksAgain); err != nil {
 			return err
@@ -183,7 +183,7 @@ func (r *Runner) comeBack(ctx context.Context) error {
 		if what == "" {
 			what = releasedBySomebody
 		}
-		r.Log.Warn("back in service: "+what, "phase", status.Returning, "reason", status.LockLost, "uncordoned", uncordoned)
+		r.log().Warn("back in service: "+what, "phase", status.Returning, "reason", status.LockLost, "uncordoned", uncordoned)
 		r.seen.Known = false
 		return nil
 	}
@@ -206,7 +206,7 @@ func (r *Runner) comeBack(ctx context.Context) error {
 	if !uncordoned {
 		message = "lock released; the node was cordoned by somebody else and stays so"
 	}
-	r.Log.Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held)
+	r.log().Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held)
 	r.tell(status.EventBack, "", message)
 	return nil
 }
@@ -218,10 +218,10 @@ func (r *Runner) uncordonAfterReboot(ctx context.Context) (uncordoned bool, err 
 		uncordoned, err = r.cluster.Self.Uncordon(ctx, r.mark)
 		return err
 	})
+	r.uncordonedNow = r.uncordonedNow || uncordoned // what follows can fail, and then all is done again
 	if err != nil || r.Hooks == nil {
-		return uncordoned, err
+		return r.uncordonedNow, err
 	}
-	r.uncordonedNow = r.uncordonedNow || uncordoned
 	err = r.during(ctx, func(ctx context.Context) error {
 		return r.Hooks.Run(ctx, hook.PostUncordon, r.hookEnvironment())
 	}, watching{})
@@ -241,7 +241,7 @@ func (r *Runner) giveUp(ctx context.Context, act Action) error {
 		return err
 	}
 	r.unsilence(ctx)
-	r.Log.Error(act.Detail, "phase", status.Returning, "reason", status.GaveUp)
+	r.log().Error(act.Detail, "phase", status.Returning, "reason", status.GaveUp)
 	r.tell(status.EventHeld, status.GaveUp, act.Detail)
 	return nil
 }

@@ -261,6 +261,10 @@ func (g *gates) Check(context.Context, gate.Moment) gate.Verdict {
 	return g.gates
 }
 
+func (g *gates) States(last gate.Verdict) []status.GateState {
+	return []status.GateState{{Gate: status.GateInhibitors, Open: last.Open, Reason: last.Reason, Detail: last.Detail}}
+}
+
 func (g *gates) Watch(ctx context.Context, _ gate.Verdict) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	go func() {

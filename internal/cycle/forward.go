@@ -45,7 +45,7 @@ func (r *Runner) acquire(ctx context.Context) error {
 	r.done, r.undone = 0, 0
 	r.holder = &lock.Holder{Since: time.Now(), Phase: status.Locked, Boot: r.Boot}
 	r.seen.Known = false // our Node may have been cordoned, uncordoned or created anew while we waited
-	r.Log.Info("lock taken", "phase", status.Locked, "waited", round(time.Since(asked)))
+	r.log().Info("lock taken", "phase", status.Locked, "waited", round(time.Since(asked)))
 	return nil
 }
 
@@ -63,7 +63,7 @@ func (r *Runner) cordon(ctx context.Context) error {
 	r.ownCordon = marked
 	if marked {
 		r.seen.Mark, r.mark = ThisBootMark, r.Boot
-		r.Log.Info("node cordoned", "phase", status.Locked)
+		r.log().Info("node cordoned", "phase", status.Locked)
 	} else {
 		r.seen.Known = false // what else was put on the Node is read as a mark, and a roll-back has to take it off
 	}
@@ -112,7 +112,7 @@ func (r *Runner) reboot(ctx context.Context) error {
 		r.seen.Failure = &Failure{Reason: status.BudgetUnreadable, Detail: err.Error()}
 		return nil
 	}
-	r.Log.Info("rebooting: everything checked, asking logind", "phase", status.Rebooting, "boot", r.Boot)
+	r.log().Info("rebooting: everything checked, asking logind", "phase", status.Rebooting, "boot", r.Boot)
 	r.tell(status.EventReboot, "", "everything checked, asking logind")
 	err := r.during(ctx, func(ctx context.Context) error {
 		return r.Host.Reboot(ctx, r.Settings.ConfirmWithin)
@@ -132,11 +132,11 @@ func (r *Runner) reboot(ctx context.Context) error {
 	default:
 		// Nobody can say that it will not go down, so nothing is given back.
 		r.seen.ShuttingDown = true
-		r.Log.Warn("logind cannot be asked any more, the machine is probably going down: "+err.Error(), "reason", status.RebootUnknown)
+		r.log().Warn("logind cannot be asked any more, the machine is probably going down: "+err.Error(), "reason", status.RebootUnknown)
 		return nil
 	}
 	if err := r.Budget.Refund(); err != nil {
-		r.Log.Warn("the refused reboot still counts: " + err.Error())
+		r.log().Warn("the refused reboot still counts: " + err.Error())
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (r *Runner) awaitShutdown(ctx context.Context) error {
 		case !told && !time.Now().Before(overdue):
 			told = true
 			detail := "the reboot was accepted and the machine is still up: lock and cordon are kept, a person is needed"
-			r.Log.Error(detail, "phase", status.Rebooting, "reason", status.RebootOverdue, "after", r.Settings.Overdue)
+			r.log().Error(detail, "phase", status.Rebooting, "reason", status.RebootOverdue, "after", r.Settings.Overdue)
 			r.publish(func(s *status.Status) { s.Reason, s.Detail = status.RebootOverdue, detail })
 			continue
 		case !told:

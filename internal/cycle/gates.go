@@ -65,6 +65,10 @@ func (r *Runner) checkGates(ctx context.Context) (v gate.Verdict) {
 	if err != nil {
 		return gate.Verdict{Reason: status.LogindUnavailable, Detail: err.Error()}
 	}
+	r.gateStates = r.Gates.States(v)
+	if r.farGate {
+		r.gateStates = append(r.Gates.States(gate.Verdict{Open: true}), r.cluster.Gates.States(v)...)
+	}
 	return v
 }
 

@@ -47,7 +47,7 @@ func (r *Runner) rehearse(ctx context.Context) error {
 	case r.Settings.Preflight == PreflightBlock:
 		r.seen.Preflight, r.seen.Obstacle = PreflightBlocked, obstacles.Error()
 	default:
-		r.Log.Warn("the drain would be held up now: "+obstacles.Error(), "phase", status.Queued, "reason", status.DrainBlocked)
+		r.log().Warn("the drain would be held up now: "+obstacles.Error(), "phase", status.Queued, "reason", status.DrainBlocked)
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (r *Runner) showPlan(ctx context.Context) error {
 		return unlessDemand(err)
 	}
 	for line := range strings.Lines(report.String()) {
-		r.Log.Info("dry run: "+strings.TrimSpace(line), "phase", status.Locked, "reason", status.DryRun)
+		r.log().Info("dry run: "+strings.TrimSpace(line), "phase", status.Locked, "reason", status.DryRun)
 	}
 	r.seen.Failure = &Failure{Reason: status.DryRun, Detail: "dry run: it is this node's turn; now it would be cordoned, drained and rebooted"}
 	return nil

@@ -85,32 +85,33 @@ type Runner struct {
 	once  sync.Once
 	pings chan chan struct{}
 
-	cluster   *Cluster // nil: not connected
-	seen      Observation
-	holder    *lock.Holder  // our entry as last read
-	mark      string        // of what we put on the Node as last read, "" for none
-	ownCordon bool          // the cordon is ours
-	note      *node.Release // of an admin who released our lock, as last read on our Node
-	lockLost  bool          // a write found that our lock is gone; the next look says who it was
-	errors    int           // of effectors, in a row
-	attempts  int           // rolled back tries in a row
-	restTill  time.Time     // end of the back-off
-	restFor   status.Reason // of the back-off: how the try before it ended
-	restWhy   string        // the same for people
-	waitTill  time.Time     // end of the patience with a gate
-	looked    time.Time     // when the gates were asked last
-	farGate   bool          // the last verdict was that of a gate that needs a network
-	demanded  sentinel.State
-	wantedAt  time.Time // since when this demand is known
-	queuedAt  time.Time // since when this demand asks for the lock
-	nagged    bool      // it was told that this takes long
-	enforced  *bool     // as told last: whether the API server keeps the lock's rules
-	uncounted string    // as told last: why nodes that are down are not counted
-	shared    bool      // the next Acquire starts at an instant that many share
-	told      bool      // that this demand waits for long
-	done      Verb      // the last step that is done on the cordoned node; 0: none
-	undone    int       // how often the cordon was taken off in this try
-	quiet     func()    // ends the renewal of the silence, if there is one
+	cluster    *Cluster // nil: not connected
+	seen       Observation
+	holder     *lock.Holder       // our entry as last read
+	mark       string             // of what we put on the Node as last read, "" for none
+	ownCordon  bool               // the cordon is ours
+	note       *node.Release      // of an admin who released our lock, as last read on our Node
+	lockLost   bool               // a write found that our lock is gone; the next look says who it was
+	errors     int                // of effectors, in a row
+	attempts   int                // rolled back tries in a row
+	restTill   time.Time          // end of the back-off
+	restFor    status.Reason      // of the back-off: how the try before it ended
+	restWhy    string             // the same for people
+	waitTill   time.Time          // end of the patience with a gate
+	looked     time.Time          // when the gates were asked last
+	gateStates []status.GateState // as looked at last
+	farGate    bool               // the last verdict was that of a gate that needs a network
+	demanded   sentinel.State
+	wantedAt   time.Time // since when this demand is known
+	queuedAt   time.Time // since when this demand asks for the lock
+	nagged     bool      // it was told that this takes long
+	enforced   *bool     // as told last: whether the API server keeps the lock's rules
+	uncounted  string    // as told last: why nodes that are down are not counted
+	shared     bool      // the next Acquire starts at an instant that many share
+	told       bool      // that this demand waits for long
+	done       Verb      // the last step that is done on the cordoned node; 0: none
+	undone     int       // how often the cordon was taken off in this try
+	quiet      func()    // ends the renewal of the silence, if there is one
 
 	shown signs // what others see of us on the Node, as far as we know
 
@@ -222,11 +223,11 @@ func (r *Runner) observe(ctx context.Context) Observation {
 func (r *Runner) notice(s sentinel.State) {
 	switch {
 	case s.Wanted && !r.demanded.Wanted:
-		r.Log.Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons)
+		r.log().Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons)
 		r.queuedAt, r.wantedAt, r.told = time.Now(), time.Now(), false
 		r.rehearseAgain()
 	case !s.Wanted && r.demanded.Wanted && s.Err == nil:
-		r.Log.Info("reboot not required any more", "path", r.demanded.Path)
+		r.log().Info("reboot not required any more", "path", r.demanded.Path)
 	}
 	if !s.Wanted && s.Err == nil {
 		r.attempts, r.restTill, r.waitTill, r.wantedAt = 0, time.Time{}, time.Time{}, time.Time{}
@@ -247,7 +248,7 @@ func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 	pause -= r.jitter(pause / 4)
 	next := time.Now().Add(pause)
 	if r.errors == 1 || r.now.Reason != reason {
-		r.Log.Warn("cannot go on, trying again: "+err.Error(), "phase", phase, "reason", reason)
+		r.log().Warn("cannot go on, trying again: "+err.Error(), "phase", phase, "reason", reason)
 	}
 	r.publish(func(s *status.Status) {
 		s.Phase, s.Reason, s.Detail, s.Next = phase, reason, err.Error(), &next
@@ -284,6 +285,6 @@ func (r *Runner) goodbye() {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if err := r.cluster.Turn.Release(ctx, r.Boot); err != nil {
-		r.Log.Warn("could not leave the waiting room: " + err.Error())
+		r.log().Warn("could not leave the waiting room: " + err.Error())
 	}
 }

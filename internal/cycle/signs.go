@@ -44,7 +44,7 @@ func (r *Runner) showSigns(ctx context.Context, act Action) {
 
 func (r *Runner) sign(ctx context.Context, otherwise string, do func(context.Context) error) {
 	if err := r.short(ctx, do); err != nil && ctx.Err() == nil {
-		r.Log.Warn(otherwise+": "+err.Error(), "phase", r.now.Phase)
+		r.log().Warn(otherwise+": "+err.Error(), "phase", r.now.Phase)
 	}
 }
 
@@ -61,7 +61,7 @@ func (r *Runner) waitingSign(ctx context.Context) waitingSign {
 		return waitingSign{func() {}, func() {}}
 	}
 	var writing sync.WaitGroup
-	set, log := r.cluster.Signs.SetWaiting, r.Log
+	set, log := r.cluster.Signs.SetWaiting, r.log()
 	r.shown.tainted = true // or perhaps: taking it off is harmless
 	return waitingSign{
 		once: sync.OnceFunc(func() {

@@ -104,7 +104,7 @@ func (r *Runner) uncordoned() {
 		r.seen.Failure = &Failure{Reason: status.DrainFailed, Detail: "somebody uncordons the node again and again"}
 		return
 	}
-	r.Log.Warn("somebody uncordoned the node in the midst of its drain: cordoning it again", "phase", status.Draining)
+	r.log().Warn("somebody uncordoned the node in the midst of its drain: cordoning it again", "phase", status.Draining)
 }
 
 // held does what has to be done while the lock is held and the node is
@@ -153,7 +153,7 @@ func awaitLoss(ctx context.Context, c *Cluster, boot string) error {
 // drain moves the pods away.
 func (r *Runner) drain(ctx context.Context) error {
 	if !r.ownCordon {
-		r.Log.Info("node was cordoned by somebody else, that cordon stays", "phase", status.Draining)
+		r.log().Info("node was cordoned by somebody else, that cordon stays", "phase", status.Draining)
 	}
 	r.tell(status.EventDrain, "", "cordoned, pods are being moved")
 	var result node.Result
@@ -165,7 +165,7 @@ func (r *Runner) drain(ctx context.Context) error {
 	r.publish(func(s *status.Status) { s.Drain = nil })
 	switch {
 	case result.Drained:
-		r.Log.Info(result.String(), "phase", status.Draining)
+		r.log().Info(result.String(), "phase", status.Draining)
 		r.seen.Known = false // somebody may have undone the cordon meanwhile
 		return nil
 	case interrupted(ctx, err):
@@ -226,7 +226,7 @@ func (r *Runner) detach(ctx context.Context) error {
 		return err
 	})
 	if err == nil && !left.Gone() {
-		r.Log.Warn("not waiting any longer: "+left.String(), "phase", status.Draining, "reason", status.VolumesAttached)
+		r.log().Warn("not waiting any longer: "+left.String(), "phase", status.Draining, "reason", status.VolumesAttached)
 	}
 	return err
 }
@@ -247,7 +247,7 @@ func (r *Runner) announceReboot(ctx context.Context) error {
 	withdrawing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := r.Announcer.Withdraw(withdrawing); err != nil {
-		r.Log.Warn("the announcement of the reboot stays: " + err.Error())
+		r.log().Warn("the announcement of the reboot stays: " + err.Error())
 	}
 	var scheduled *logind.ScheduledError
 	var refused *logind.RefusedError
@@ -301,6 +301,6 @@ func (r *Runner) unsilence(ctx context.Context) {
 		return
 	}
 	if err := r.short(ctx, r.cluster.Silencer.Expire); err != nil {
-		r.Log.Warn("the silence of the alerts lapses by itself: " + err.Error())
+		r.log().Warn("the silence of the alerts lapses by itself: " + err.Error())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/kured-host/kured/internal/gate"
@@ -94,7 +95,7 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 			r.showDrain(p)
 		case m := <-w.missing:
 			if m.reason != r.now.Reason || r.now.Detail == "" {
-				r.Log.Info("waiting: "+m.what, "phase", r.now.Phase, "reason", m.reason)
+				r.log().Info("waiting: "+m.what, "phase", r.now.Phase, "reason", m.reason)
 			}
 			r.publish(func(s *status.Status) { s.Reason, s.Detail = m.reason, m.what })
 		}
@@ -134,9 +135,9 @@ func (r *Runner) showQueue(report lock.Report) {
 	if reason != "" && reason != r.now.Reason {
 		message := "waiting for the lock: " + detail
 		if report.Err != nil {
-			r.Log.Warn(message, "phase", phase, "reason", reason)
+			r.log().Warn(message, "phase", phase, "reason", reason)
 		} else {
-			r.Log.Info(message, "phase", phase, "reason", reason)
+			r.log().Info(message, "phase", phase, "reason", reason)
 		}
 	}
 	r.publish(func(s *status.Status) {
@@ -153,13 +154,13 @@ func (r *Runner) tellOnce(q status.Queue) {
 	if q.Enforced != nil && (r.enforced == nil || *r.enforced != *q.Enforced) {
 		r.enforced = q.Enforced
 		if *q.Enforced {
-			r.Log.Info("the API server itself keeps the rules of the lock", "phase", r.now.Phase)
+			r.log().Info("the API server itself keeps the rules of the lock", "phase", r.now.Phase)
 		} else {
-			r.Log.Warn("the API server does not keep the rules of the lock, only the nodes do: apply wall.yaml (Kubernetes 1.30 and later)", "phase", r.now.Phase)
+			r.log().Warn("the API server does not keep the rules of the lock, only the nodes do: apply wall.yaml (Kubernetes 1.30 and later)", "phase", r.now.Phase)
 		}
 	}
 	if q.Uncounted != "" && q.Uncounted != r.uncounted {
-		r.Log.Warn("nodes that are down are not counted: "+q.Uncounted, "phase", r.now.Phase)
+		r.log().Warn("nodes that are down are not counted: "+q.Uncounted, "phase", r.now.Phase)
 	}
 	r.uncounted = q.Uncounted
 }
@@ -180,9 +181,9 @@ func (r *Runner) announce(act Action) {
 		defer func() { r.tell(status.EventHeld, act.Reason, act.Detail) }()
 	}
 	if !same && act.Detail != "" {
-		log := r.Log.Info
+		log := r.log().Info
 		if act.Phase == status.Held || act.Phase == status.RollingBack {
-			log = r.Log.Warn
+			log = r.log().Warn
 		}
 		log(fmt.Sprintf("%s: %s", act.Phase, act.Detail), "phase", act.Phase, "reason", act.Reason)
 	}
@@ -215,14 +216,38 @@ func (r *Runner) announce(act Action) {
 func (r *Runner) publish(change func(*status.Status)) {
 	before := r.now
 	change(&r.now)
+	r.now.Cycle, r.now.Gates = r.cycleID(), nil
 	r.now.Demand = nil
 	if d := r.demanded; d.Wanted {
 		r.now.Demand = &status.Demand{Since: d.Since, Path: d.Path, Reasons: d.Reasons}
+		r.now.Gates = r.gateStates
 	}
 	if before.Phase != r.now.Phase || before.Reason != r.now.Reason || r.now.Since.IsZero() {
 		r.now.Since = time.Now()
 	}
 	r.Publish(r.now)
+}
+
+// cycleID names the cycle that runs by the boot in which it was begun, "" if
+// none runs.
+func (r *Runner) cycleID() string {
+	switch {
+	case r.holder != nil:
+		return r.holder.Boot
+	case r.mark != "":
+		return r.mark
+	case r.demanded.Wanted:
+		return r.Boot
+	}
+	return ""
+}
+
+// log is the log with the cycle that runs.
+func (r *Runner) log() *slog.Logger {
+	if id := r.cycleID(); id != "" {
+		return r.Log.With("cycle", id)
+	}
+	return r.Log
 }
 
 // newest leaves only the newest value in a channel of capacity one.

@@ -96,6 +96,7 @@ type Demand interface {
 type Gates interface {
 	Check(ctx context.Context, at gate.Moment) gate.Verdict
 	Watch(ctx context.Context, last gate.Verdict) <-chan struct{}
+	States(last gate.Verdict) []status.GateState // what each of them said then, as far as it was asked
 }
 
 // Budget records each reboot that is asked for.

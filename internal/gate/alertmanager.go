@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kured-host/kured/internal/alert"
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Alertmanager is open while no alert counts that is active in an Alertmanager,
@@ -16,6 +17,9 @@ type Alertmanager struct {
 	Settled    time.Duration // it has to run for this long, or it may not know all alerts yet; 0: not looked at
 	UntilDrain bool          // it does not matter any more when the node holds the lock
 }
+
+// Name implements Gate.
+func (Alertmanager) Name() status.Gate { return status.GateAlertmanager }
 
 // Check asks for the active alerts.
 func (g Alertmanager) Check(ctx context.Context, at Moment) Verdict {

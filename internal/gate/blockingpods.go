@@ -29,6 +29,9 @@ type BlockingPods struct {
 // serve only to be counted.
 const podsListed = 50
 
+// Name implements Gate.
+func (BlockingPods) Name() status.Gate { return status.GateBlockingPods }
+
 // Check lists the pods, with one request for each selector. A kubelet's
 // credential may do that only with the field selector for its own node
 // (AuthorizeNodeWithSelectors, KEP-4601).

@@ -32,6 +32,9 @@ type ledger struct {
 	Reboots []time.Time `json:"reboots"` // when logind was asked, in UTC
 }
 
+// Name implements Gate.
+func (Budget) Name() status.Gate { return status.GateBudget }
+
 // Check is open while the budget lasts.
 func (b Budget) Check(context.Context, Moment) Verdict {
 	spent, err := b.read()

@@ -193,7 +193,7 @@ func nodePauseReal(l *lab) {
 func rivalReal(l *lab) {
 	const annotation = "weave.works/kured-node-lock"
 	sets := l.admin.AppsV1().DaemonSets("kube-system")
-	g := gate.Rival{DaemonSets: l.kubelet.AppsV1().DaemonSets("kube-system"), Name: "kured", Annotation: annotation, Now: time.Now}
+	g := gate.Rival{DaemonSets: l.kubelet.AppsV1().DaemonSets("kube-system"), DaemonSet: "kured", Annotation: annotation, Now: time.Now}
 	l.expect("no DaemonSet", g, "", "")
 
 	labels := map[string]string{"name": "kured"}
@@ -279,5 +279,5 @@ func outageReal(l *lab) {
 	}
 	ask(gate.BlockingPods{Pods: l.kubelet.CoreV1().Pods(""), Node: self, Selectors: []string{"job=backup"}}, status.PodsUnreadable)
 	ask(gate.NodePause{Node: ownNode{node.New(l.kubelet, self, strings.Repeat("0", 32))}, Now: time.Now}, status.PauseUnreadable)
-	ask(gate.Rival{DaemonSets: l.kubelet.AppsV1().DaemonSets("kube-system"), Name: "kured", Now: time.Now}, status.RivalUnreadable)
+	ask(gate.Rival{DaemonSets: l.kubelet.AppsV1().DaemonSets("kube-system"), DaemonSet: "kured", Now: time.Now}, status.RivalUnreadable)
 }

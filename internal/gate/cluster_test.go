@@ -145,7 +145,7 @@ var rivals = []struct {
 
 func TestRival(t *testing.T) {
 	check := func(d daemonSets) Verdict {
-		return Rival{DaemonSets: d, Name: "kured", Annotation: rivalLock, Now: func() time.Time { return noon }}.Check(t.Context(), Before)
+		return Rival{DaemonSets: d, DaemonSet: "kured", Annotation: rivalLock, Now: func() time.Time { return noon }}.Check(t.Context(), Before)
 	}
 	for _, c := range rivals {
 		v := check(daemonSets{annotations: map[string]string{rivalLock: c.value}})
@@ -186,7 +186,7 @@ func FuzzRival(f *testing.F) {
 			t.Errorf("%v with an error: %v", held, err)
 		}
 		sets := daemonSets{annotations: map[string]string{rivalLock: value}}
-		v := Rival{DaemonSets: sets, Name: "kured", Annotation: rivalLock, Now: func() time.Time { return noon }}.Check(t.Context(), Before)
+		v := Rival{DaemonSets: sets, DaemonSet: "kured", Annotation: rivalLock, Now: func() time.Time { return noon }}.Check(t.Context(), Before)
 		if v.Open != (err == nil && len(held) == 0) || v.Open == (v.Reason != "") || len(v.Detail) > 4000 || strings.ContainsFunc(v.Detail, unicode.IsControl) {
 			t.Errorf("%+v", v)
 		}

@@ -36,6 +36,7 @@ type Verdict struct {
 
 // Gate is one answer to "may we reboot now?".
 type Gate interface {
+	Name() status.Gate
 	// Check answers now. It may ask the machine or others, with ctx as its limit.
 	Check(ctx context.Context, at Moment) Verdict
 }

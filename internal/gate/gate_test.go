@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -24,6 +25,8 @@ type fixed struct {
 	err     error
 	watched int
 }
+
+func (*fixed) Name() status.Gate { return status.GateInhibitors }
 
 func (f *fixed) Check(context.Context, Moment) Verdict { f.asked++; return f.verdict }
 
@@ -83,6 +86,8 @@ func TestSetWatch(t *testing.T) {
 
 // polled is a gate that does not notice changes by itself.
 type polled struct{ verdict Verdict }
+
+func (polled) Name() status.Gate { return status.GateUptime }
 
 func (p polled) Check(context.Context, Moment) Verdict { return p.verdict }
 
@@ -343,4 +348,39 @@ func FuzzBudget(f *testing.F) {
 			t.Errorf("%+v", v)
 		}
 	})
+}
+
+// named is a gate by a name of its own.
+type named struct {
+	status.Gate
+	Verdict
+}
+
+func (n named) Name() status.Gate                     { return n.Gate }
+func (n named) Check(context.Context, Moment) Verdict { return n.Verdict }
+
+func TestStates(t *testing.T) {
+	next := time.Date(2026, 11, 22, 2, 0, 0, 0, time.FixedZone("CET", 3600))
+	utc := next.UTC()
+	open := Verdict{Open: true}
+	closed := Verdict{Reason: status.OutsideWindow, Detail: "the window opens at 02:00", Next: next}
+	s := Set{Gates: []Gate{
+		named{status.GateBudget, open}, named{status.GateSchedule, closed}, named{status.GatePause, open},
+		named{status.GatePrometheus, open}, named{status.GatePrometheus, Verdict{Reason: status.AlertsFiring}},
+	}}
+	budget := status.GateState{Gate: status.GateBudget, Open: true}
+	schedule := status.GateState{Gate: status.GateSchedule, Reason: status.OutsideWindow, Detail: "the window opens at 02:00", Next: &utc}
+	if got, want := s.States(s.Check(t.Context(), Before)), []status.GateState{budget, schedule}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	want := []status.GateState{
+		budget, schedule, {Gate: status.GatePause, Open: true}, {Gate: status.GatePrometheus, Reason: status.AlertsFiring},
+	}
+	if got := s.Ask(t.Context(), Before); !reflect.DeepEqual(got, want) {
+		t.Errorf("all: got %+v, want %+v", got, want)
+	}
+	all := Set{Gates: []Gate{named{status.GateBudget, open}, named{status.GatePause, open}}}
+	if got := all.States(all.Check(t.Context(), Before)); len(got) != 2 || !got[0].Open || !got[1].Open {
+		t.Errorf("all open: %+v", got)
+	}
 }

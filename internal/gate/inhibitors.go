@@ -22,6 +22,9 @@ type Inhibitors struct {
 	Login Login
 }
 
+// Name implements Gate.
+func (Inhibitors) Name() status.Gate { return status.GateInhibitors }
+
 // Check asks logind for the inhibitors, then whether it can reboot at all.
 func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 	held, err := g.Login.BlockInhibitors(ctx)

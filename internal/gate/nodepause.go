@@ -22,6 +22,9 @@ type NodePause struct {
 	Now  func() time.Time
 }
 
+// Name implements Gate.
+func (NodePause) Name() status.Gate { return status.GateNodePause }
+
 // Check reads the Node.
 func (g NodePause) Check(ctx context.Context, _ Moment) Verdict {
 	text, err := g.Node.PauseText(ctx)

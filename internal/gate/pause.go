@@ -76,6 +76,9 @@ type Pause struct {
 	Now  func() time.Time
 }
 
+// Name implements Gate.
+func (Pause) Name() status.Gate { return status.GatePause }
+
 // Check reads the file.
 func (g Pause) Check(context.Context, Moment) Verdict {
 	text, err := readNote(g.Path)

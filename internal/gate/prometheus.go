@@ -18,6 +18,9 @@ type Prometheus struct {
 	UntilDrain bool     // it does not matter any more when the node holds the lock
 }
 
+// Name implements Gate.
+func (Prometheus) Name() status.Gate { return status.GatePrometheus }
+
 // Check asks for the alerts, then evaluates the queries.
 func (g Prometheus) Check(ctx context.Context, at Moment) Verdict {
 	if at == Within && g.UntilDrain {

@@ -25,15 +25,18 @@ type DaemonSetReader interface {
 // no such DaemonSet any more: then the migration is over.
 type Rival struct {
 	DaemonSets DaemonSetReader
-	Name       string // of the DaemonSet
+	DaemonSet  string // its name
 	Annotation string // with its lock
 	Now        func() time.Time
 }
 
+// Name implements Gate.
+func (Rival) Name() status.Gate { return status.GateRival }
+
 // Check reads the DaemonSet. It is closed whoever holds the lock, this node's
 // own pod of the DaemonSet, too: that one is about to reboot this node itself.
 func (g Rival) Check(ctx context.Context, _ Moment) Verdict {
-	set, err := g.DaemonSets.Get(ctx, g.Name, metav1.GetOptions{})
+	set, err := g.DaemonSets.Get(ctx, g.DaemonSet, metav1.GetOptions{})
 	switch {
 	case gone(err):
 		return Verdict{Open: true}

@@ -17,6 +17,9 @@ type Schedule struct {
 	Now      func() time.Time
 }
 
+// Name implements Gate.
+func (Schedule) Name() status.Gate { return status.GateSchedule }
+
 // Check looks at the clock.
 func (g Schedule) Check(_ context.Context, at Moment) Verdict {
 	s := g.Schedule.At(g.Now())

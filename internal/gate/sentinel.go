@@ -14,6 +14,9 @@ type Sentinel struct {
 	Paths []string // absolute
 }
 
+// Name implements Gate.
+func (Sentinel) Name() status.Gate { return status.GateSentinel }
+
 // Check looks for the sentinel files now.
 func (g Sentinel) Check(context.Context, Moment) Verdict {
 	switch s := sentinel.Read(g.Paths); {

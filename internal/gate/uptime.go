@@ -28,6 +28,9 @@ func SinceBoot() (time.Duration, error) {
 	return time.Duration(since.Nano()), nil
 }
 
+// Name implements Gate.
+func (Uptime) Name() status.Gate { return status.GateUptime }
+
 // Check asks how long the machine is up.
 func (g Uptime) Check(context.Context, Moment) Verdict {
 	up, err := g.Up()

@@ -54,6 +54,11 @@ func (g *gates) Check(ctx context.Context, _ gate.Moment) gate.Verdict {
 	return g.m.verdict()
 }
 
+// States is what they said.
+func (g *gates) States(last gate.Verdict) []status.GateState {
+	return []status.GateState{{Gate: status.GateInhibitors, Open: last.Open, Reason: last.Reason, Detail: last.Detail}}
+}
+
 // Watch signals when a gate changes, and from time to time.
 func (g *gates) Watch(ctx context.Context, _ gate.Verdict) <-chan struct{} {
 	w, p := g.w, (*process)(g)

@@ -154,6 +154,13 @@ type Status struct {
 	Since   time.Time  `json:"since"`            // when phase and reason became so
 	Next    *time.Time `json:"next,omitempty"`   // when it changes by itself, if known
 
+	// Cycle is the boot id of the boot in which the cycle that runs was begun:
+	// the same before and after the reboot. Empty: none runs.
+	Cycle string `json:"cycle,omitempty"`
+	// Gates are those that were asked when a reboot was last thought of. Behind
+	// one that is closed nobody asks.
+	Gates []GateState `json:"gates,omitempty"`
+
 	Demand *Demand `json:"demand,omitempty"` // present while a reboot is wanted
 	Queue  *Queue  `json:"queue,omitempty"`  // present while queued or holding
 	Drain  *Drain  `json:"drain,omitempty"`  // present while draining

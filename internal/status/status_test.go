@@ -10,19 +10,21 @@ import (
 
 // The lists must name every constant: metrics and documentation are made from them.
 func TestListsAreComplete(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "status.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listed := map[string]map[string]bool{"Phase": {}, "Reason": {}}
+	listed := map[string]map[string]bool{"Phase": {}, "Reason": {}, "Gate": {}, "Event": {}}
 	for _, p := range Phases() {
 		listed["Phase"][string(p)] = true
 	}
 	for _, r := range Reasons() {
 		listed["Reason"][string(r)] = true
 	}
+	for _, g := range Gates() {
+		listed["Gate"][string(g)] = true
+	}
+	for _, e := range Events() {
+		listed["Event"][string(e)] = true
+	}
 	declared := map[string]int{}
-	ast.Inspect(file, func(n ast.Node) bool {
+	look := func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
 		if !ok {
 			return true
@@ -40,7 +42,14 @@ func TestListsAreComplete(t *testing.T) {
 			t.Errorf("%s %q is declared and not listed", kind.Name, value)
 		}
 		return true
-	})
+	}
+	for _, name := range []string{"status.go", "gate.go", "event.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, look)
+	}
 	for kind, set := range listed {
 		if declared[kind] != len(set) {
 			t.Errorf("%s: %d declared, %d listed", kind, declared[kind], len(set))
