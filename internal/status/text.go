@@ -1,0 +1,45 @@
+package status
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Clean makes a text that others wrote fit for a line that is shown to people:
+// valid UTF-8 in which nothing moves a cursor, white space and what cannot be
+// printed as single spaces, at most limit characters. What was longer ends in "…".
+// It reads no more of the text than it needs.
+func Clean(text string, limit int) string {
+	var b strings.Builder
+	last, n := 0, 0 // last is the length up to which one more character, the "…", has room
+	space := false
+	for _, r := range text {
+		if r == utf8.RuneError || !unicode.IsPrint(r) || r == ' ' {
+			space = n > 0
+			continue
+		}
+		width := 1
+		if space {
+			width = 2
+		}
+		if n+width > limit {
+			if limit <= 0 {
+				return ""
+			}
+			return strings.TrimSuffix(b.String()[:last], " ") + "…"
+		}
+		if space {
+			b.WriteByte(' ')
+			if n++; n < limit {
+				last = b.Len()
+			}
+			space = false
+		}
+		b.WriteRune(r)
+		if n++; n < limit {
+			last = b.Len()
+		}
+	}
+	return b.String()
+}
