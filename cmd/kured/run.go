@@ -86,7 +86,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 			}
 		})
 	}
-	board := &board{notifier: d.notifier, now: status.Status{Version: version, Boot: p.boot, Phase: status.Starting}}
+	board := newBoard(d.notifier, status.Status{Version: version, Boot: p.boot, Phase: status.Starting})
 	parts, err := d.begin(ctx, p)
 	if err != nil {
 		return err
@@ -233,30 +233,4 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 	d.parts <- parts
 	p.log.Info("configuration read again")
 	return nil
-}
-
-// board shows the newest status to systemd and to the control socket.
-type board struct {
-	notifier telemetry.Notifier
-
-	mu   sync.Mutex
-	now  status.Status
-	line string
-}
-
-func (b *board) publish(s status.Status) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s.Version = version
-	b.now = s
-	if line := s.Line(); line != b.line {
-		b.line = line
-		_ = b.notifier.Status(line) // only shown to people; the next one follows
-	}
-}
-
-func (b *board) status() status.Status {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.now
 }
