@@ -106,6 +106,7 @@ func (s State) Ask(a Asker) Turn {
 		Queue: status.Queue{Holders: live, Limit: shown(limit), Place: place + 1, Waiting: len(order), Zone: s.zone(), Unavailable: names(down)},
 		First: rank == 0, Passed: passed, Max: own, Turn: s.turn(), Room: s.roomUsed() < a.room(),
 	}
+	t.Queue.Ahead = s.inFront(live, ahead)
 	zone := s.zoneBusy(a, order, ahead)
 	behind := max(0, rank-free+1) // how many have to leave the slot before it is ours
 	if zone.startsOther {
@@ -210,6 +211,22 @@ func (s State) ahead(a Asker, order []string, place int) (ahead, passed []string
 		}
 	}
 	return ahead, passed
+}
+
+// maxInFront bounds those that a status names: a lock may have thousands of holders.
+const maxInFront = 16
+
+// inFront tells what those do who hold, and who wait ahead of the asker.
+func (s State) inFront(live, ahead []string) []status.Holder {
+	var all []status.Holder
+	for _, name := range live[:min(len(live), maxInFront)] {
+		h := s.Holders[name]
+		all = append(all, status.Holder{Node: name, Phase: h.Phase, Since: h.Since})
+	}
+	for _, name := range ahead[:min(len(ahead), maxInFront-len(all))] {
+		all = append(all, status.Holder{Node: name, Phase: status.Queued, Since: s.Waiters[name].Since})
+	}
+	return all
 }
 
 func (s State) asleep(name string, a Asker) bool {

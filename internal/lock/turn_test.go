@@ -2,6 +2,7 @@ package lock
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,6 +105,34 @@ func ExampleTurn() {
 	})
 	fmt.Println(s.Ask(Asker{Node: "node-c", Max: amount(1), Room: 8}).Detail)
 	// Output: place 2 of 2; node-a holds (draining, since 2026-11-22T12:00:00Z)
+}
+
+// Who has to be done before us is told with what it does and since when, and
+// however many hold, the status stays small.
+func TestAskTellsWhoIsAhead(t *testing.T) {
+	data := map[string]string{
+		"holder.node-z": encode(holds(2)), "holder.node-b": encode(holds(2)),
+		"waiter.node-a": encode(waits(2, 0)), "waiter.node-c": encode(waits(1, 0)), "waiter.me": encode(waits(3, 0)), "waiter.node-d": encode(waits(4, 0)),
+	}
+	asker := Asker{Node: "me", Max: amount(2), Room: 8}
+	var got []string
+	for _, h := range Parse(data).Ask(asker).Queue.Ahead {
+		got = append(got, fmt.Sprintf("%s %s %d", h.Node, h.Phase, h.Since.Minute()))
+	}
+	want := []string{"node-b draining 0", "node-z draining 0", "node-c queued 1", "node-a queued 2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("ahead: %q, want %q", got, want)
+	}
+	for i := range 100 {
+		data[fmt.Sprintf("holder.more-%d", i)] = encode(holds(200))
+	}
+	if n := len(Parse(data).Ask(asker).Queue.Ahead); n != 16 {
+		t.Errorf("%d are named", n)
+	}
+	data["holder.me"] = encode(holds(2))
+	if ahead := Parse(data).Ask(asker).Queue.Ahead; ahead != nil {
+		t.Errorf("who holds has %v ahead", ahead)
+	}
 }
 
 func zoned(zone string, turn time.Time) string {

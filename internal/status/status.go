@@ -179,6 +179,9 @@ type Queue struct {
 	Limit   int      `json:"limit"`             // of holders, as in force now; 0: not known yet
 	Place   int      `json:"place,omitempty"`   // of this node in the waiting room, from 1; 0: not in it
 	Waiting int      `json:"waiting,omitempty"` // nodes in the waiting room
+	// Ahead are those who have to be done before it is this node's turn: the
+	// holders by name, then who waits ahead of it, as they are served; the first 16.
+	Ahead []Holder `json:"ahead,omitempty"`
 
 	Zone        string   `json:"zone,omitempty"`        // that has its turn
 	Unavailable []string `json:"unavailable,omitempty"` // nodes that are down and use up the limit
@@ -187,6 +190,13 @@ type Queue struct {
 	// Enforced says whether the API server keeps the lock's rules itself (its
 	// ValidatingAdmissionPolicy is installed); absent: not known.
 	Enforced *bool `json:"enforced,omitempty"`
+}
+
+// Holder is a node that holds the lock or waits for it.
+type Holder struct {
+	Node  string    `json:"node"`
+	Phase Phase     `json:"phase"` // of a holder as in its entry; queued: it waits
+	Since time.Time `json:"since"` // when it took the lock, or began to wait, by its own clock
 }
 
 // Drain is how far the drain has come.
