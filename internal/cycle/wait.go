@@ -216,7 +216,11 @@ func (r *Runner) announce(act Action) {
 func (r *Runner) publish(change func(*status.Status)) {
 	before := r.now
 	change(&r.now)
-	r.now.Cycle, r.now.Gates = r.cycleID(), nil
+	r.now.Cycle, r.now.Gates, r.now.Held = r.cycleID(), nil, nil
+	if r.holder != nil && !r.holder.Since.IsZero() {
+		since := r.holder.Since
+		r.now.Held = &since
+	}
 	r.now.Demand = nil
 	if d := r.demanded; d.Wanted {
 		r.now.Demand = &status.Demand{Since: d.Since, Path: d.Path, Reasons: d.Reasons}

@@ -156,7 +156,8 @@ type Status struct {
 
 	// Cycle is the boot id of the boot in which the cycle that runs was begun:
 	// the same before and after the reboot. Empty: none runs.
-	Cycle string `json:"cycle,omitempty"`
+	Cycle string     `json:"cycle,omitempty"`
+	Held  *time.Time `json:"held,omitempty"` // since when this node holds the lock; absent: it does not
 	// Gates are those that were asked when a reboot was last thought of. Behind
 	// one that is closed nobody asks.
 	Gates []GateState `json:"gates,omitempty"`
