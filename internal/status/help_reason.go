@@ -126,7 +126,7 @@ func helpLock(r Reason) Help {
 	case LockFull:
 		return Help{
 			`As many nodes as allowed hold the lock.`,
-			`Nothing to do while they go on: "kured lock" shows them and since when. A node that never comes back has to be released by a person: "kured lock release NODE --reason WHY".`,
+			`Nothing to do while they go on: "kured lock" shows them and since when. A node that never comes back has to be released by a person: "kured lock release HOLDER --reason WHY".`,
 		}
 	case BehindOthers:
 		return Help{
@@ -141,7 +141,7 @@ func helpLock(r Reason) Help {
 	case LockUnreadable:
 		return Help{
 			`The lock has an entry or a key that this kured cannot read: damaged, or of another version. While it stands nobody takes the lock.`,
-			`"kured lock" names it. If it is damaged, "kured lock release NODE --reason WHY" removes it; if a later kured wrote it, upgrade the others.`,
+			`"kured lock" names it. If it is damaged, "kured lock release HOLDER --reason WHY" removes it; if a later kured wrote it, upgrade the others.`,
 		}
 	case LockMissing:
 		return Help{

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // sendLimit bounds how long a full or hung journald can hold up a line, because
@@ -74,6 +76,7 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 		s.add("", a)
 		return true
 	})
+	identify(fields)
 	if h.deliver(s.text(r.Message), priority(r.Level), fields) != nil {
 		return h.text.Handle(ctx, r)
 	}
@@ -139,6 +142,9 @@ func addField(fields map[string]string, prefix string, a slog.Attr) {
 	name := "KURED_" + prefix + fieldName(a.Key)
 	switch {
 	case prefix == "" && a.Key == "message_id":
+		if word, ok := v.Any().(status.Message); ok {
+			v = slog.StringValue(MessageID(string(word)))
+		}
 		name = "MESSAGE_ID"
 	case a.Key == "err":
 		name = "KURED_" + prefix + "ERROR"

@@ -37,11 +37,12 @@ type LogOptions struct {
 // otherwise. "journal" fails if journald cannot be reached.
 //
 // In the journal each attribute is a field: key pod becomes KURED_POD, in group
-// drain KURED_DRAIN_POD; the items of a []string are joined with ", ". message_id
-// becomes MESSAGE_ID, err becomes KURED_ERROR. MESSAGE can be read alone: it has
-// the record's message and error, and in brackets the attributes of the call,
-// without those that are the same for many lines: what With added, node, cycle
-// and phase.
+// drain KURED_DRAIN_POD; the items of a []string are joined with ", ". err becomes
+// KURED_ERROR. MESSAGE_ID is that of message_id, a status.Message or 32 hex
+// digits, or else that of the word of reason or of phase: see MessageID. MESSAGE
+// can be read alone: it has the record's message and error, and in brackets the
+// attributes of the call, without those that are the same for many lines: what
+// With added, node, cycle and phase.
 func NewLogger(o LogOptions) (*slog.Logger, error) {
 	var level slog.Level
 	switch o.Level {

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // journald receives entries in its place, never the machine's own.
@@ -123,10 +125,34 @@ func TestEntries(t *testing.T) {
 			},
 			map[string]string{
 				"MESSAGE": `x (pod="a, b", none="", at.zone=z)`, "PRIORITY": "6",
-				"KURED_POD": "old", "KURED_PHASE": "idle", "KURED_DRAIN_POD": "a, b", "KURED_DRAIN_AT_ZONE": "z",
+				"KURED_POD": "old", "KURED_PHASE": "idle", "MESSAGE_ID": MessageID("idle"), "KURED_DRAIN_POD": "a, b", "KURED_DRAIN_AT_ZONE": "z",
 			},
 		},
 		"replaced": {func() { log.With("reason", "old").Info("x", "reason", "new") }, map[string]string{"MESSAGE": "x (reason=new)", "PRIORITY": "6", "KURED_REASON": "new"}},
+		"reason before phase": {
+			func() { log.Info("x", "phase", status.Blocked, "reason", status.OutsideWindow) },
+			map[string]string{
+				"MESSAGE": "x (reason=outside-window)", "PRIORITY": "6", "KURED_PHASE": "blocked", "KURED_REASON": "outside-window",
+				"MESSAGE_ID": MessageID("outside-window"),
+			},
+		},
+		"phase without a reason": {
+			func() { log.Info("x", "phase", status.Draining, "reason", status.Reason("")) },
+			map[string]string{"MESSAGE": `x (reason="")`, "PRIORITY": "6", "KURED_PHASE": "draining", "KURED_REASON": "", "MESSAGE_ID": MessageID("draining")},
+		},
+		"message": {
+			func() {
+				log.Info("x", "message_id", status.MessageVerified, "phase", status.Returning, "reason", status.NotReady)
+			},
+			map[string]string{
+				"MESSAGE": "x (reason=not-ready)", "PRIORITY": "6", "KURED_PHASE": "returning", "KURED_REASON": "not-ready",
+				"MESSAGE_ID": MessageID("verified"),
+			},
+		},
+		"words of others": {
+			func() { log.Info("x", "phase", "dancing", "reason", "tired") },
+			map[string]string{"MESSAGE": "x (reason=tired)", "PRIORITY": "6", "KURED_PHASE": "dancing", "KURED_REASON": "tired"},
+		},
 		"notice":   {func() { log.Log(context.Background(), slog.LevelInfo+2, "x") }, map[string]string{"MESSAGE": "x", "PRIORITY": "5"}},
 		"critical": {func() { log.Log(context.Background(), slog.LevelError+4, "x") }, map[string]string{"MESSAGE": "x", "PRIORITY": "2"}},
 	} {
