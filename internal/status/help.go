@@ -2,9 +2,9 @@ package status
 
 // Help is what a word means and what a person does about it, for `kured why`,
 // the journal's catalog and the documentation. Commands stand in double quotes,
-// with NODE, HOLDER, NAMESPACE, LOCK, POLICY, NAME and WHY in the places of what is
-// not known here: this node, another one that holds the lock, the lock's
-// ConfigMap, the policy's, another object's name, and a reason in one's own words.
+// with NODE, HOLDER, NAMESPACE, POLICY, NAME and WHY in the places of what is not
+// known here: this node, another one that holds the lock, the policy's ConfigMap,
+// another object's name, and a reason in one's own words.
 type Help struct {
 	Means string // one or two sentences
 	Do    string // the same; begins with "Nothing to do" where it goes by itself

@@ -151,7 +151,7 @@ func helpLock(r Reason) Help {
 	case EntryForeign:
 		return Help{
 			`This node's own entry in the lock cannot be read: it is damaged, or of another version of kured. Nobody knows what it stands for, so everything stays as it is.`,
-			`Look with "kubectl -n NAMESPACE get configmap LOCK -o yaml". If it is damaged "kured lock release NODE --reason WHY" removes it; else install the kured that wrote it.`,
+			`"kured lock" tells what is wrong with it. If it is damaged, "kured lock release NODE --reason WHY" removes it; else install the kured that wrote it.`,
 		}
 	case LockLost:
 		return Help{
