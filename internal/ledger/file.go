@@ -1,0 +1,97 @@
+package ledger
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sizeLimit bounds what is read, in bytes. A full book has about 8 KB.
+const sizeLimit = 64 << 10
+
+// Another process holds the lock for the time of one small write. Whoever
+// stopped in its midst must not stop us.
+const (
+	lockPatience = 200 * time.Millisecond
+	lockAgain    = 5 * time.Millisecond
+)
+
+var errLocked = errors.New("another process does not let go of it")
+
+// lockFile takes the flock(2) of the file at path, which it makes. It is another
+// one than the ledger, which is replaced at each write.
+func lockFile(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockAgain) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = f.Close() }, nil // the lock ends with it
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			_ = f.Close() // the error that counts is the first
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		case time.Now().After(end):
+			_ = f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, errLocked)
+		}
+	}
+}
+
+// read returns the book in the file at path. A file that is absent is an empty one.
+func read(path string) (Book, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newBook(), nil
+	}
+	if err != nil {
+		return newBook(), err
+	}
+	defer f.Close() // only read
+	text, err := io.ReadAll(io.LimitReader(f, sizeLimit+1))
+	if err != nil {
+		return newBook(), fmt.Errorf("read %s: %w", path, err)
+	}
+	if len(text) > sizeLimit {
+		return newBook(), fmt.Errorf("%w: more than %d bytes", errFormat, sizeLimit)
+	}
+	return parse(text)
+}
+
+// write replaces the file in one step and brings it to disk: the machine may be
+// about to go down.
+func write(path string, b Book) error {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	_, err = f.Write(append(text, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
