@@ -39,6 +39,8 @@ type Report struct {
 type Tier struct {
 	Name string   // what its pods have in common, for people; empty: there is but one tier
 	Pods []string // namespace/name
+
+	Leaving []LeavingPod // the same pods, with more about each
 }
 
 // StayingPod is a pod that a drain would not touch.
@@ -93,7 +95,7 @@ func (n *Node) Preflight(ctx context.Context, opts DrainOptions) (Report, error)
 	if err != nil {
 		return Report{}, err
 	}
-	report.add(leaving, outcomes, opts.Order, time.Now())
+	report.add(leaving, outcomes, opts, time.Now())
 	return report, nil
 }
 
@@ -154,16 +156,18 @@ func (n *Node) dryRunOne(ctx context.Context, pod *corev1.Pod, grace int64) outc
 }
 
 // add takes in what the server said about the pods that have to leave, which come by namespace and name.
-func (r *Report) add(leaving []*corev1.Pod, outcomes []outcome, order Order, now time.Time) {
-	tiers := map[int32][]string{}
+func (r *Report) add(leaving []*corev1.Pod, outcomes []outcome, opts DrainOptions, now time.Time) {
+	tiers := map[int32]Tier{}
 	siblings := map[string]int{}
 	for i, pod := range leaving {
 		out := outcomes[i]
 		if out.kind == answerGone {
 			continue
 		}
-		tier := order.tierOf(pod)
-		tiers[tier] = append(tiers[tier], pod.Namespace+"/"+pod.Name)
+		tier := tiers[opts.Order.tierOf(pod)]
+		tier.Pods = append(tier.Pods, pod.Namespace+"/"+pod.Name)
+		tier.Leaving = append(tier.Leaving, leavingPod(pod, opts.graceSeconds()))
+		tiers[opts.Order.tierOf(pod)] = tier
 		held := HeldPod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Attempts: 1}
 		held.Why, held.Budget, held.Detail = out.why()
 		switch {
@@ -183,12 +187,12 @@ func (r *Report) add(leaving []*corev1.Pod, outcomes []outcome, order Order, now
 			r.Held = append(r.Held, held)
 		}
 	}
-	for _, tier := range slices.Sorted(maps.Keys(tiers)) {
-		name := ""
+	for _, priority := range slices.Sorted(maps.Keys(tiers)) {
+		tier := tiers[priority]
 		if len(tiers) > 1 {
-			name = order.name(tier)
+			tier.Name = opts.Order.name(priority)
 		}
-		r.Tiers = append(r.Tiers, Tier{Name: name, Pods: tiers[tier]})
+		r.Tiers = append(r.Tiers, tier)
 	}
 	for maker, n := range siblings {
 		if n > 1 {
