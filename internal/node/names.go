@@ -56,7 +56,7 @@ func CheckDress(d Dress, waitingTaint string, kubelet bool) error {
 			switch errs := content.IsLabelKey(strings.ToLower(key)); { // as the API server does
 			case len(errs) > 0:
 				wrong(where, key, "not the name of an annotation: "+errs[0])
-			case slices.Contains([]string{MarkAnnotation, DressedAnnotation, ReleasedAnnotation, PauseAnnotation}, key):
+			case slices.Contains([]string{MarkAnnotation, DressedAnnotation, ReleasedAnnotation, PauseAnnotation, StatusAnnotation}, key):
 				wrong(where, key, "kured uses this annotation itself")
 			case len(all[key]) > maxValue:
 				wrong(where, key, fmt.Sprintf("longer than %d bytes", maxValue))

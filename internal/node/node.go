@@ -72,6 +72,8 @@ type State struct {
 	Released *Release // the note of an admin who released this node's lock; nil: none
 	Pause    *string  // text of PauseAnnotation, one line of at most 200 bytes; nil: it is not there
 
+	Announced string // text of StatusAnnotation, as it is there: for Announce and ParseAnnouncement; empty: none
+
 	// What kured shows others on the Node, all of which outlives a crash.
 	Dressed    string   // boot id of the boot in which kured put on a Dress; empty: it did not
 	Conditions []string // types of kured's own conditions (SetConditions)
@@ -117,6 +119,7 @@ func stateOf(obj *corev1.Node) State {
 		BootID:        comparableBootID(obj.Status.NodeInfo.BootID),
 		Released:      releaseOf(obj),
 		Pause:         pauseOf(obj),
+		Announced:     announcedOn(obj),
 		Dressed:       dressed.Boot,
 		Conditions:    ownConditions(obj),
 		SoftTaints:    softTaints(obj),
