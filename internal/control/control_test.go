@@ -32,7 +32,12 @@ func socket(t *testing.T) string {
 // Serve did.
 func serve(t *testing.T, path string, status func() status.Status) (stop func() error) {
 	t.Helper()
-	s, err := Listen(path, status)
+	return serveAll(t, path, Daemon{Status: still(status)})
+}
+
+func serveAll(t *testing.T, path string, d Daemon) (stop func() error) {
+	t.Helper()
+	s, err := New(path, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,9 +84,12 @@ func TestOtherRequests(t *testing.T) {
 	path := socket(t)
 	serve(t, path, idle)
 	for request, want := range map[string]string{
-		"GET /v1/statu HTTP/1.1\r\nHost: x\r\n\r\n":   "404 Not Found {\"error\":\"\\\"/v1/statu\\\" is not known, only /v1/status\"}\n",
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n":           "404 Not Found {\"error\":\"\\\"/\\\" is not known, only /v1/status\"}\n",
-		"POST /v1/status HTTP/1.1\r\nHost: x\r\n\r\n": "405 Method Not Allowed {\"error\":\"POST is not allowed here, only GET\"}\n",
+		"GET /v1/statu HTTP/1.1\r\nHost: x\r\n\r\n":   "404 Not Found {\"error\":\"\\\"/v1/statu\\\" is not known, only /v1/status, /v1/gates, /v1/request, /v1/cancel, /v1/pause, /v1/resume\"}\n",
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n":           "404 Not Found {\"error\":\"\\\"/\\\" is not known, only /v1/status, /v1/gates, /v1/request, /v1/cancel, /v1/pause, /v1/resume\"}\n",
+		"POST /v1/status HTTP/1.1\r\nHost: x\r\n\r\n": "405 Method Not Allowed {\"error\":\"\\\"POST\\\" is not allowed here, only GET\"}\n",
+		"GET /v1/pause HTTP/1.1\r\nHost: x\r\n\r\n":   "405 Method Not Allowed {\"error\":\"\\\"GET\\\" is not allowed here, only POST\"}\n",
+		"GET /v1/gates HTTP/1.1\r\nHost: x\r\n\r\n":   "501 Not Implemented {\"error\":\"this kured cannot be asked for its gates\"}\n",
+		"GET /v1/status?watch=yes HTTP/1.0\r\n\r\n":   "400 Bad Request {\"error\":\"watch=\\\"yes\\\": must be true or false\"}\n",
 		"GET /v1/status HTTP/1.0\r\n\r\n":             "200 OK {\"version\":\"\",\"phase\":\"idle\",\"since\":\"0001-01-01T00:00:00Z\"}\n",
 	} {
 		conn, err := net.Dial("unix", path)
@@ -111,7 +119,7 @@ func TestOtherRequests(t *testing.T) {
 		}
 		conn.Close()
 	}
-	if err := (Client{path}).get(t.Context(), "/v2", nil); err == nil || err.Error() != `kured refuses /v2: "/v2" is not known, only /v1/status` {
+	if err := (Client{path}).ask(t.Context(), http.MethodGet, "/v2", nil, nil); err == nil || err.Error() != `kured refuses /v2: "/v2" is not known, only /v1/status, /v1/gates, /v1/request, /v1/cancel, /v1/pause, /v1/resume` {
 		t.Errorf("the client's error: %v", err)
 	}
 }
@@ -119,7 +127,7 @@ func TestOtherRequests(t *testing.T) {
 func TestPlaceIsTaken(t *testing.T) {
 	path := socket(t)
 	stop := serve(t, path, idle)
-	if _, err := Listen(path, idle); !errors.Is(err, ErrInUse) {
+	if _, err := New(path, Daemon{Status: still(idle)}); !errors.Is(err, ErrInUse) {
 		t.Errorf("a served socket: %v", err)
 	}
 	if _, err := (Client{path}).Status(t.Context()); err != nil {
@@ -130,13 +138,13 @@ func TestPlaceIsTaken(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path, idle); err == nil || err.Error() != "control socket "+path+": is in the way and is not a socket" {
+	if _, err := New(path, Daemon{Status: still(idle)}); err == nil || err.Error() != "control socket "+path+": is in the way and is not a socket" {
 		t.Errorf("a file: %v", err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "precious" {
 		t.Errorf("the file was touched: %q, %v", data, err)
 	}
-	if _, err := Listen(filepath.Join(path, "below"), idle); err == nil {
+	if _, err := New(filepath.Join(path, "below"), Daemon{Status: still(idle)}); err == nil {
 		t.Error("a directory that is none")
 	}
 }
@@ -170,7 +178,7 @@ func TestStartTogether(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	for range 8 {
 		wg.Go(func() {
-			s, err := Listen(path, idle)
+			s, err := New(path, Daemon{Status: still(idle)})
 			if errors.Is(err, ErrInUse) {
 				return
 			}
@@ -264,23 +272,42 @@ func TestPermission(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	result := make(chan error)
+	if _, err := dialAs(path, 65534); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("as nobody: %v", err)
+	}
+}
+
+// dialAs connects as another user, with that user's rights on files.
+func dialAs(path string, uid int) (net.Conn, error) {
+	type dialled struct {
+		conn net.Conn
+		err  error
+	}
+	result := make(chan dialled)
 	go func() {
-		// Another user's rights on files, for this thread, which ends with the
-		// goroutine because it is never unlocked.
+		// For this thread only, which ends with the goroutine because it is never unlocked.
 		runtime.LockOSThread()
-		if err := errors.Join(unix.Setfsgid(65534), unix.Setfsuid(65534)); err != nil {
-			result <- err
-			return
+		const same = ^uintptr(0)
+		for _, call := range []uintptr{unix.SYS_SETRESGID, unix.SYS_SETRESUID} {
+			if _, _, errno := unix.RawSyscall(call, same, uintptr(uid), same); errno != 0 {
+				result <- dialled{nil, errno}
+				return
+			}
 		}
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-			unix.Close(fd)
 		}
-		result <- err
+		if err != nil {
+			unix.Close(fd)
+			result <- dialled{nil, err}
+			return
+		}
+		file := os.NewFile(uintptr(fd), path)
+		conn, err := net.FileConn(file)
+		file.Close()
+		result <- dialled{conn, err}
 	}()
-	if err := <-result; !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("as nobody: %v", err)
-	}
+	r := <-result
+	return r.conn, r.err
 }

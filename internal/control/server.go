@@ -1,11 +1,7 @@
-// Package control is the daemon's unix socket: HTTP and JSON, GET /v1/status,
-// for the CLI and for whoever may read it (owner and group). It only tells; it
-// changes nothing.
 package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,11 +16,6 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
-// DefaultPath is the socket of the daemon on this machine.
-const DefaultPath = "/run/kured/kured.sock"
-
-const statusPath = "/v1/status"
-
 // ErrInUse is the error of Listen if another process serves the socket.
 var ErrInUse = errors.New("another kured is running")
 
@@ -36,10 +27,21 @@ type Server struct {
 	http     *http.Server
 }
 
-// Listen makes the socket at path, with mode 0660. A socket that nobody serves
-// any more is replaced; anything else at path stays and is an error. status is
-// called once for each request, concurrently.
-func Listen(path string, status func() status.Status) (*Server, error) {
+// Listen makes the socket at path with only the status, for who does no more.
+func Listen(path string, now func() status.Status) (*Server, error) {
+	return New(path, Daemon{Status: still(now)})
+}
+
+// still is a status whose changes nobody tells.
+type still func() status.Status
+
+func (s still) Now() status.Status             { return s() }
+func (still) Watch() (<-chan struct{}, func()) { return nil, func() {} }
+
+// New makes the socket at path, with mode 0660. A socket that nobody serves
+// any more is replaced; anything else at path stays and is an error. What d has
+// is called concurrently.
+func New(path string, d Daemon) (*Server, error) {
 	listener, err := listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
@@ -51,7 +53,8 @@ func Listen(path string, status func() status.Status) (*Server, error) {
 	}
 	s := &Server{path: path, listener: listener, file: info}
 	s.http = &http.Server{
-		Handler:           handler(status),
+		Handler:           newHandler(d, slowReader),
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,
@@ -64,6 +67,7 @@ func Listen(path string, status func() status.Status) (*Server, error) {
 
 // Serve answers until ctx ends, then removes the socket and returns nil.
 func (s *Server) Serve(ctx context.Context) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx } // ends those who watch
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {
@@ -139,34 +143,4 @@ func clear(path string) error {
 		return fmt.Errorf("is there and cannot be asked: %w", err)
 	}
 	return os.Remove(path)
-}
-
-// failure is the body of every answer that is not 200.
-type failure struct {
-	Error string `json:"error"`
-}
-
-func handler(status func() status.Status) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, status())
-	})
-	mux.HandleFunc(statusPath, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Allow", "GET, HEAD")
-		answer(w, http.StatusMethodNotAllowed, failure{r.Method + " is not allowed here, only GET"})
-	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusNotFound, failure{fmt.Sprintf("%q is not known, only %s", r.URL.Path, statusPath)})
-	})
-	return mux
-}
-
-func answer(w http.ResponseWriter, code int, body any) {
-	data, err := json.Marshal(body)
-	if err != nil {
-		code, data = http.StatusInternalServerError, []byte(`{"error":"the status cannot be written as JSON"}`)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_, _ = w.Write(append(data, '\n')) // a client that is gone needs no answer
 }
