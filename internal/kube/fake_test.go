@@ -56,13 +56,18 @@ func newAuthority(t *testing.T, name string) *authority {
 // issue makes a certificate and its key, both PEM.
 func (a *authority) issue(t *testing.T, user string) (cert, key []byte) {
 	t.Helper()
+	return a.issueUntil(t, user, time.Now().Add(time.Hour))
+}
+
+func (a *authority) issueUntil(t *testing.T, user string, until time.Time) (cert, key []byte) {
+	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: user},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}

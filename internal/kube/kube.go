@@ -41,9 +41,9 @@ type Options struct {
 	Version    string // of kured, for the User-Agent
 
 	// OnRequest, if set, is told each HTTP request when its response starts:
-	// the method (WATCH for a watch), the path without query, and the status
-	// code, 0 if there was no response. It may be called concurrently.
-	OnRequest func(method, path string, code int)
+	// one of Verbs, and the status code, 0 if there was no response. It may be
+	// called concurrently.
+	OnRequest func(verb string, code int)
 }
 
 // Cluster is a working connection to the API server, as the Node we are.

@@ -17,7 +17,7 @@ import (
 )
 
 // newClient makes a client whose connections follow the files of cfg.
-func newClient(cfg *rest.Config, onRequest func(method, path string, code int)) (kubernetes.Interface, *freshTransport, error) {
+func newClient(cfg *rest.Config, onRequest func(verb string, code int)) (kubernetes.Interface, *freshTransport, error) {
 	fresh := &freshTransport{cfg: cfg, onRequest: onRequest}
 	if _, err := fresh.get(); err != nil { // bad certificates are found now, not at the first request
 		return nil, nil, err
@@ -42,7 +42,7 @@ func newClient(cfg *rest.Config, onRequest func(method, path string, code int)) 
 // certificate and CA files as they are now.
 type freshTransport struct {
 	cfg       *rest.Config
-	onRequest func(method, path string, code int)
+	onRequest func(verb string, code int)
 
 	mu      sync.Mutex
 	current *http.Transport
@@ -69,15 +69,11 @@ func (t *freshTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := current.RoundTrip(req)
 	if t.onRequest != nil {
-		method, code := req.Method, 0
-		switch req.URL.Query().Get("watch") {
-		case "true", "1":
-			method = "WATCH"
-		}
+		code := 0
 		if err == nil {
 			code = resp.StatusCode
 		}
-		t.onRequest(method, req.URL.Path, code)
+		t.onRequest(verbOf(req), code)
 	}
 	return resp, err
 }

@@ -19,20 +19,21 @@ const sizeLimit = 64 << 10
 // Another process holds the lock for the time of one small write. Whoever
 // stopped in its midst must not stop us.
 const (
-	lockPatience = 200 * time.Millisecond
+	lockPatience = time.Second
 	lockAgain    = 5 * time.Millisecond
 )
 
 var errLocked = errors.New("another process does not let go of it")
 
 // lockFile takes the flock(2) of the file at path, which it makes. It is another
-// one than the ledger, which is replaced at each write.
-func lockFile(path string) (unlock func(), err error) {
+// one than the ledger, which is replaced at each write. Longer than patience it
+// does not wait.
+func lockFile(path string, patience time.Duration) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(lockPatience); ; time.Sleep(lockAgain) {
+	for end := time.Now().Add(patience); ; time.Sleep(lockAgain) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:

@@ -30,6 +30,7 @@ var ErrDamaged = errors.New("the ledger was damaged: it is kept as " + FileName 
 type Ledger struct {
 	path      string
 	evictions func() map[string]uint64
+	patience  time.Duration // with another process
 
 	mu      sync.Mutex
 	phase   status.Phase      // as last followed; "": nothing was followed yet
@@ -42,7 +43,7 @@ func New(path string, evictions func() map[string]uint64) *Ledger {
 	if evictions == nil {
 		evictions = func() map[string]uint64 { return nil }
 	}
-	return &Ledger{path: path, evictions: evictions}
+	return &Ledger{path: path, evictions: evictions, patience: lockPatience}
 }
 
 // Follow notes the published status s. While the phase stays the same it costs
@@ -119,7 +120,7 @@ func (l *Ledger) locked(change func(*Book)) error {
 
 // change is a read, a change and a write under the lock of the file. l.mu is held.
 func (l *Ledger) change(change func(*Book)) error {
-	unlock, err := lockFile(l.path + ".lock")
+	unlock, err := lockFile(l.path+".lock", l.patience)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}

@@ -227,6 +227,7 @@ func TestTroubleHoldsNothingUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := New(path, nil)
+	l.patience = 20 * time.Millisecond
 	if err := l.Follow(noon, status.Status{Phase: status.Queued, Boot: "a"}); !errors.Is(err, errLocked) {
 		t.Error(err)
 	}
@@ -234,6 +235,7 @@ func TestTroubleHoldsNothingUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The beginning of "queued" is lost, and with it its duration.
+	l.patience = time.Minute
 	for i, p := range []status.Phase{status.Locked, status.Draining} {
 		if err := l.Follow(noon.Add(time.Duration(i)*time.Second), status.Status{Phase: p, Boot: "a"}); err != nil {
 			t.Fatal(err)
@@ -254,6 +256,7 @@ func TestConcurrent(t *testing.T) {
 	const each = 20
 	for i := range 2 {
 		l := New(path, nil)
+		l.patience = time.Minute // a machine under load
 		all.Go(func() {
 			for n := range each {
 				if err := l.Verified(noon, string(rune('a'+i))+string(rune('a'+n))); err != nil {
