@@ -10,8 +10,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"strings"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +18,9 @@ import (
 
 // maxAnswer bounds what the client reads of an answer, and of a line of a stream.
 const maxAnswer = 1 << 20
+
+// maxWords bounds what is shown of a refusal, in characters.
+const maxWords = 1000
 
 // The errors of a Client that a person can do something about.
 var (
@@ -158,15 +159,5 @@ func (c Client) do(ctx context.Context, method, path string, body []byte) (io.Re
 	if json.Unmarshal(data, &f) != nil || f.Error == "" {
 		f.Error = resp.Status
 	}
-	return nil, &RefusedError{resp.StatusCode, printable(f.Error), path}
-}
-
-// printable is one line that does nothing to a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
+	return nil, &RefusedError{resp.StatusCode, status.Clean(f.Error, maxWords), path}
 }

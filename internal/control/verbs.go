@@ -42,7 +42,7 @@ type Verbs struct {
 
 // Do implements Doer.
 func (v Verbs) Do(_ context.Context, verb Verb, o Order) (Outcome, error) {
-	if err := o.check(verb, v.Now()); err != nil {
+	if err := o.Check(verb, v.Now()); err != nil {
 		return Outcome{}, err
 	}
 	do, known := map[Verb]func(Order) (Outcome, error){
@@ -150,8 +150,8 @@ func (v Verbs) resume(Order) (Outcome, error) {
 	return Outcome{Changed: true, Text: []string{"this node is not paused any more"}}, nil
 }
 
-// check says what is wrong with an order.
-func (o Order) check(verb Verb, now time.Time) error {
+// Check says what is wrong with an order, as a *Refusal.
+func (o Order) Check(verb Verb, now time.Time) error {
 	refuse := func(format string, args ...any) error { return &Refusal{What: fmt.Sprintf(format, args...)} }
 	switch {
 	case len(o.Reason) > MaxReason:

@@ -298,7 +298,7 @@ func FuzzOrder(f *testing.F) {
 			}
 			return
 		}
-		if o.check(Pause, noon) != nil {
+		if o.Check(Pause, noon) != nil {
 			return
 		}
 		// Whatever is accepted is a pause with this reason and end to the gate.
