@@ -19,6 +19,7 @@ import (
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/sentinel/source"
 	"github.com/kured-host/kured/internal/telemetry"
 )
 
@@ -103,15 +104,24 @@ func (h *house) busAddress() string {
 
 // socket is where the daemon answers.
 func (h *house) socket() string {
-	if dir := h.env("RUNTIME_DIRECTORY"); dir != "" {
+	// systemd names all directories of RuntimeDirectory= (systemd.exec(5)), in their order.
+	if dir, _, _ := strings.Cut(h.env("RUNTIME_DIRECTORY"), ":"); dir != "" {
 		return filepath.Join(dir, filepath.Base(control.DefaultPath))
 	}
 	return control.DefaultPath
 }
 
+// requestFile is the sentinel of those who want a reboot by kured request.
+func (h *house) requestFile() string {
+	return filepath.Join(filepath.Dir(h.runtimeDir()), filepath.Base(source.DefaultDirectory), "request")
+}
+
 func (h *house) stateDir() string {
 	return cmp.Or(h.env("STATE_DIRECTORY"), stateDirectory)
 }
+
+// pauseFile is how people pause this node.
+func (h *house) pauseFile() string { return filepath.Join(h.stateDir(), "pause") }
 
 // runtimeDir is where files for other units of this boot are.
 func (h *house) runtimeDir() string { return filepath.Dir(h.socket()) }

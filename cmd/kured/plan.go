@@ -133,22 +133,13 @@ func (p *plan) planNotices() (err error) {
 
 // parts are those of the cycle. demand is nil in the modes that ask for none.
 func (p *plan) parts(demand cycle.Demand) cycle.Parts {
-	budget := gate.Budget{Path: filepath.Join(p.stateDir(), "reboots.json"), Max: p.cfg.Reboot.MaxPerDay, Now: time.Now}
-	near := gate.Set{Recheck: p.recheck(), Gates: []gate.Gate{
-		gate.Sentinel{Paths: p.cfg.Sentinel.Paths},
-		budget,
-		gate.Schedule{Schedule: p.schedule, Now: time.Now},
-		gate.Uptime{Min: time.Duration(p.cfg.Reboot.MinUptime), Up: gate.SinceBoot, Now: time.Now},
-		gate.Pause{Path: filepath.Join(p.stateDir(), "pause"), Now: time.Now},
-		gate.Inhibitors{Login: p.login},
-	}}
 	return cycle.Parts{
 		Dial:      p.dial,
 		Host:      host{p.login, logind.Method(p.cfg.Reboot.Method), p.cfg.Reboot.Message, p.log},
 		Announcer: announcer{p.login, p.cfg.Reboot.Message},
 		Demand:    demand,
-		Gates:     near,
-		Budget:    budget,
+		Gates:     p.nearGates(),
+		Budget:    p.budget(),
 		Hooks: hook.Runner{
 			Address: p.busAddress(), Directory: p.hooksDir(), EnvDirectory: p.runtimeDir(), Timeout: time.Duration(p.cfg.Hooks.Timeout),
 		},
@@ -157,6 +148,22 @@ func (p *plan) parts(demand cycle.Demand) cycle.Parts {
 		Flush:    p.notifier.Flush,
 		Log:      p.log,
 	}
+}
+
+// nearGates are the gates of this machine, what costs least first.
+func (p *plan) nearGates() gate.Set {
+	return gate.Set{Recheck: p.recheck(), Gates: []gate.Gate{
+		gate.Sentinel{Paths: p.cfg.Sentinel.Paths},
+		p.budget(),
+		gate.Schedule{Schedule: p.schedule, Now: time.Now},
+		gate.Uptime{Min: time.Duration(p.cfg.Reboot.MinUptime), Up: gate.SinceBoot, Now: time.Now},
+		gate.Pause{Path: p.pauseFile(), Now: time.Now},
+		gate.Inhibitors{Login: p.login},
+	}}
+}
+
+func (p *plan) budget() gate.Budget {
+	return gate.Budget{Path: filepath.Join(p.stateDir(), "reboots.json"), Max: p.cfg.Reboot.MaxPerDay, Now: time.Now}
 }
 
 // watched is what asks for a reboot.

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,6 +58,8 @@ type daemonProcess struct {
 	runner   *cycle.Runner
 	parts    chan cycle.Parts                          // for the runner
 	part     func(string, func(context.Context) error) // starts a part of the process, whose error ends it
+	current  atomic.Pointer[plan]
+	answered answered
 	log      *slog.Logger
 }
 
@@ -86,7 +89,9 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 			}
 		})
 	}
-	board := newBoard(d.notifier, status.Status{Version: version, Boot: p.boot, Phase: status.Starting})
+	d.answered.complete = p.returning().complete
+	d.answered.Publish(status.Status{Version: version, Boot: p.boot, Phase: status.Starting})
+	board := newBoard(d.notifier, d.answered.Publish)
 	parts, err := d.begin(ctx, p)
 	if err != nil {
 		return err
@@ -96,7 +101,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 			p.log.Debug(err.Error())
 		}
 	}}
-	server, err := control.Listen(p.socket(), board.status)
+	server, err := control.New(p.socket(), d.answers())
 	if err != nil {
 		return err
 	}
@@ -117,7 +122,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 		d.flush(d.runner.Flush)
 		return err
 	})
-	p.log.Info("kured started", "version", version, "boot", p.boot)
+	p.log.Info("kured started", "version", version, "boot", p.boot, "message_id", status.MessageStarted)
 	if err := d.notifier.Ready(); err != nil {
 		p.log.Warn("systemd was not told that the service is ready: " + err.Error())
 	}
@@ -136,6 +141,32 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 	p.log.Info("kured stopped")
 	return nil
 }
+
+// answers is what the control socket shows and does.
+func (d *daemonProcess) answers() control.Daemon {
+	return control.Daemon{
+		Status: &d.answered,
+		Gates: func(ctx context.Context) ([]status.GateState, error) {
+			return d.current.Load().inquire(ctx, d.answered.Now().Phase), nil
+		},
+		Verbs: control.Verbs{
+			Sentinel: d.requestFile(),
+			Watched:  func() []string { paths, _ := d.current.Load().watched(); return paths },
+			Pause:    d.pauseFile(),
+			Now:      time.Now,
+			Log:      d.log,
+		},
+	}
+}
+
+// answered is the newest status for those who ask.
+type answered struct {
+	control.Feed
+	complete func(status.Status) status.Status // adds what another process knows
+}
+
+// Now implements control.Source.
+func (a *answered) Now() status.Status { return a.complete(a.Feed.Now()) }
 
 // supported refuses what this machine cannot do, however often it is asked.
 func (p *plan) supported(ctx context.Context) error {
@@ -165,6 +196,7 @@ func (d *daemonProcess) begin(ctx context.Context, p *plan) (cycle.Parts, error)
 	watching, stop := context.WithCancel(ctx)
 	d.part("sentinel", func(context.Context) error { return watcher.Run(watching) })
 	parts := p.parts(watcher)
+	d.current.Store(p)
 	parts.Dismissed = func() {
 		stop()
 		go d.flush(p.notifier.Flush)
@@ -195,7 +227,7 @@ func (d *daemonProcess) reloads(ctx context.Context, again reloading) {
 		}
 		if err := d.reload(ctx, again.load); err != nil {
 			for line := range strings.Lines(err.Error()) {
-				d.log.Error("the configuration stays as it was: " + strings.TrimSpace(line))
+				d.log.Error("the configuration stays as it was: "+strings.TrimSpace(line), "message_id", status.MessageReloadFailed)
 			}
 		}
 		if err := d.notifier.Ready(); err != nil {
@@ -231,6 +263,6 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 	default:
 	}
 	d.parts <- parts
-	p.log.Info("configuration read again")
+	p.log.Info("configuration read again", "message_id", status.MessageReloaded)
 	return nil
 }

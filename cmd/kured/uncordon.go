@@ -36,8 +36,16 @@ when it could not finish in time; systemd then starts it again.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			runner := cycle.Runner{Mode: mode, Boot: p.boot, Parts: p.parts(nil), Publish: func(status.Status) {}}
-			err = runner.Do(ctx)
+			told := false
+			runner := cycle.Runner{Mode: mode, Boot: p.boot, Parts: p.parts(nil), Publish: func(s status.Status) {
+				if err := p.returning().write(s); err != nil && !told {
+					told = true
+					p.log.Warn(err.Error())
+				}
+			}}
+			if err = runner.Do(ctx); err == nil {
+				p.returning().remove()
+			}
 			flushing, stop := context.WithTimeout(cmd.Context(), 10*time.Second)
 			defer stop()
 			if err := p.notifier.Flush(flushing); err != nil {

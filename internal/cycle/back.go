@@ -163,7 +163,7 @@ func (r *Runner) postBoot(ctx context.Context, report func(missing string)) erro
 		}
 		if report(err.Error()); told != err.Error() {
 			told = err.Error()
-			r.log().Warn("the lock is kept: "+told, "phase", status.Returning, "reason", reasonOf(err))
+			r.log().Warn("the lock is kept: "+told, "phase", status.Returning, "reason", ReasonOf(err))
 		}
 		if err := sleep(ctx, hooksAgain); err != nil {
 			return err
@@ -206,7 +206,8 @@ func (r *Runner) comeBack(ctx context.Context) error {
 	if !uncordoned {
 		message = "lock released; the node was cordoned by somebody else and stays so"
 	}
-	r.log().Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held)
+	r.log().Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held,
+		"message_id", status.MessageVerified)
 	r.tell(status.EventBack, "", message)
 	return nil
 }

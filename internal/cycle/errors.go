@@ -10,9 +10,9 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
-// reasonOf finds the word for an error of an effector. Everything that is not
+// ReasonOf finds the word for an error of an effector. Everything that is not
 // the API server's own no counts as not reached, its troubles (5xx, 429) too.
-func reasonOf(err error) status.Reason {
+func ReasonOf(err error) status.Reason {
 	var known interface{ Reason() status.Reason }
 	var answer apierrors.APIStatus
 	switch {

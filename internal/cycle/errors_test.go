@@ -30,7 +30,7 @@ func TestReasonOf(t *testing.T) {
 		{node.ErrNotFound, status.NodeMissing},
 		{status.Because(status.LogindUnavailable, errors.New("no bus")), status.LogindUnavailable},
 	} {
-		if got := reasonOf(fmt.Errorf("write lock: %w", c.err)); got != c.want {
+		if got := ReasonOf(fmt.Errorf("write lock: %w", c.err)); got != c.want {
 			t.Errorf("%v: %s, want %s", c.err, got, c.want)
 		}
 	}

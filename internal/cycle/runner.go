@@ -102,16 +102,18 @@ type Runner struct {
 	gateStates []status.GateState // as looked at last
 	farGate    bool               // the last verdict was that of a gate that needs a network
 	demanded   sentinel.State
-	wantedAt   time.Time // since when this demand is known
-	queuedAt   time.Time // since when this demand asks for the lock
-	nagged     bool      // it was told that this takes long
-	enforced   *bool     // as told last: whether the API server keeps the lock's rules
-	uncounted  string    // as told last: why nodes that are down are not counted
-	shared     bool      // the next Acquire starts at an instant that many share
-	told       bool      // that this demand waits for long
-	done       Verb      // the last step that is done on the cordoned node; 0: none
-	undone     int       // how often the cordon was taken off in this try
-	quiet      func()    // ends the renewal of the silence, if there is one
+	wantedAt   time.Time              // since when this demand is known
+	queuedAt   time.Time              // since when this demand asks for the lock
+	nagged     bool                   // it was told that this takes long
+	enforced   *bool                  // as told last: whether the API server keeps the lock's rules
+	uncounted  string                 // as told last: why nodes that are down are not counted
+	shared     bool                   // the next Acquire starts at an instant that many share
+	said       map[status.Reason]bool // reasons to wait that the log has told of this demand, or of this way back
+	heldTold   map[string]bool        // pods that the log has told of in this drain
+	told       bool                   // that this demand waits for long
+	done       Verb                   // the last step that is done on the cordoned node; 0: none
+	undone     int                    // how often the cordon was taken off in this try
+	quiet      func()                 // ends the renewal of the silence, if there is one
 
 	shown signs // what others see of us on the Node, as far as we know
 
@@ -165,7 +167,7 @@ func (r *Runner) Do(ctx context.Context) error {
 		switch {
 		case errors.As(err, &fatal) && fatal.Permanent():
 			return err
-		case r.Mode == Abandon && reasonOf(err) == status.NoCredential:
+		case r.Mode == Abandon && ReasonOf(err) == status.NoCredential:
 			return err // kured is being removed, perhaps from a machine that never joined a cluster
 		case err != nil:
 			r.trouble(ctx, act, err)
@@ -223,11 +225,12 @@ func (r *Runner) observe(ctx context.Context) Observation {
 func (r *Runner) notice(s sentinel.State) {
 	switch {
 	case s.Wanted && !r.demanded.Wanted:
-		r.log().Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons)
-		r.queuedAt, r.wantedAt, r.told = time.Now(), time.Now(), false
+		r.log().Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons,
+			"message_id", status.MessageRebootRequired)
+		r.queuedAt, r.wantedAt, r.told, r.said = time.Now(), time.Now(), false, nil
 		r.rehearseAgain()
 	case !s.Wanted && r.demanded.Wanted && s.Err == nil:
-		r.log().Info("reboot not required any more", "path", r.demanded.Path)
+		r.log().Info("reboot not required any more", "path", r.demanded.Path, "message_id", status.MessageNotRequired)
 	}
 	if !s.Wanted && s.Err == nil {
 		r.attempts, r.restTill, r.waitTill, r.wantedAt = 0, time.Time{}, time.Time{}, time.Time{}
@@ -240,7 +243,7 @@ func (r *Runner) notice(s sentinel.State) {
 func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 	r.errors++
 	r.seen.Known = false
-	reason, phase := reasonOf(err), act.Phase
+	reason, phase := ReasonOf(err), act.Phase
 	if act.Do == Learn && r.holder != nil && r.now.Phase != "" {
 		phase = r.now.Phase // a look that fails in the midst of a cycle does not begin it anew
 	}

@@ -152,6 +152,7 @@ func awaitLoss(ctx context.Context, c *Cluster, boot string) error {
 
 // drain moves the pods away.
 func (r *Runner) drain(ctx context.Context) error {
+	r.heldTold = nil
 	if !r.ownCordon {
 		r.log().Info("node was cordoned by somebody else, that cordon stays", "phase", status.Draining)
 	}

@@ -33,7 +33,8 @@ func (r *Runner) tooLate() *time.Timer {
 // sayLate tells that a reboot is wanted for long, and what is in the way.
 func (r *Runner) sayLate() {
 	r.told = true
-	r.log().Warn("the reboot is wanted for "+round(time.Since(r.wantedAt))+" already: "+r.now.Line(), "phase", r.now.Phase, "reason", r.now.Reason)
+	r.log().Warn("the reboot is wanted for "+round(time.Since(r.wantedAt))+" already: "+r.now.Line(), "phase", r.now.Phase, "reason", r.now.Reason,
+		"message_id", status.MessageWaitingLong)
 	r.tell(status.EventWaiting, r.now.Reason, r.now.Line())
 }
 

@@ -94,7 +94,7 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 		case p := <-w.drain:
 			r.showDrain(p)
 		case m := <-w.missing:
-			if m.reason != r.now.Reason || r.now.Detail == "" {
+			if (m.reason != r.now.Reason || r.now.Detail == "") && r.sayOnce(m.reason) {
 				r.log().Info("waiting: "+m.what, "phase", r.now.Phase, "reason", m.reason)
 			}
 			r.publish(func(s *status.Status) { s.Reason, s.Detail = m.reason, m.what })
@@ -124,7 +124,7 @@ func (r *Runner) pause(ctx context.Context, d time.Duration) error {
 func (r *Runner) showQueue(report lock.Report) {
 	reason, detail := report.Reason, report.Detail
 	if report.Err != nil {
-		reason, detail = reasonOf(report.Err), report.Err.Error()
+		reason, detail = ReasonOf(report.Err), report.Err.Error()
 	}
 	r.tellOnce(report.Queue)
 	phase := status.Queued
@@ -132,7 +132,7 @@ func (r *Runner) showQueue(report lock.Report) {
 	case status.Paused, status.Frozen, status.PolicyUnreadable:
 		phase = status.Blocked // nobody may go, so there is no queue
 	}
-	if reason != "" && reason != r.now.Reason {
+	if reason != "" && reason != r.now.Reason && r.sayOnce(reason) {
 		message := "waiting for the lock: " + detail
 		if report.Err != nil {
 			r.log().Warn(message, "phase", phase, "reason", reason)
@@ -149,12 +149,26 @@ func (r *Runner) showQueue(report lock.Report) {
 	})
 }
 
+// sayOnce reports whether the log was not told yet of this reason to wait:
+// reasons can change to and fro for as long as a queue lasts, and the status
+// shows each change.
+func (r *Runner) sayOnce(reason status.Reason) bool {
+	if r.said[reason] {
+		return false
+	}
+	if r.said == nil {
+		r.said = map[status.Reason]bool{}
+	}
+	r.said[reason] = true
+	return true
+}
+
 // tellOnce logs what is worth a line when it becomes known and not again.
 func (r *Runner) tellOnce(q status.Queue) {
 	if q.Enforced != nil && (r.enforced == nil || *r.enforced != *q.Enforced) {
 		r.enforced = q.Enforced
 		if *q.Enforced {
-			r.log().Info("the API server itself keeps the rules of the lock", "phase", r.now.Phase)
+			r.log().Debug("the API server itself keeps the rules of the lock", "phase", r.now.Phase)
 		} else {
 			r.log().Warn("the API server does not keep the rules of the lock, only the nodes do: apply wall.yaml (Kubernetes 1.30 and later)", "phase", r.now.Phase)
 		}
@@ -169,8 +183,25 @@ func (r *Runner) showDrain(p node.Progress) {
 	drain := status.Drain{Pods: p.Total, Gone: p.Gone}
 	for _, h := range p.Held {
 		drain.Held = append(drain.Held, h.String())
+		r.sayHeld(h)
 	}
 	r.publish(func(s *status.Status) { s.Drain, s.Detail = &drain, p.String() })
+}
+
+// mostHeld is how many pods that hold up a drain are told of in the log.
+const mostHeld = 3
+
+// sayHeld logs a pod that holds up the drain, once.
+func (r *Runner) sayHeld(h node.HeldPod) {
+	pod := h.Namespace + "/" + h.Name
+	if r.heldTold[pod] || len(r.heldTold) >= mostHeld {
+		return
+	}
+	if r.heldTold == nil {
+		r.heldTold = map[string]bool{}
+	}
+	r.heldTold[pod] = true
+	r.log().Info("pod holds up the drain: "+h.String(), "phase", status.Draining, "pod", pod, "message_id", status.MessagePodHeld)
 }
 
 // announce publishes an action and logs when phase or reason changes to one
@@ -182,6 +213,9 @@ func (r *Runner) announce(act Action) {
 	}
 	if !same && act.Detail != "" {
 		log := r.log().Info
+		if act.Do == AwaitReturn {
+			log = r.log().Debug // kured-uncordon.service tells the same
+		}
 		if act.Phase == status.Held || act.Phase == status.RollingBack {
 			log = r.log().Warn
 		}

@@ -112,7 +112,7 @@ func (n *Notifier) deliver(t *target, m item, missed int) bool {
 			return false
 		}
 		if err == nil {
-			log.Info("notification sent")
+			log.Debug("notification sent")
 			return true
 		}
 		left := n.patience(t) - time.Since(m.told)
@@ -130,7 +130,7 @@ func (n *Notifier) deliver(t *target, m item, missed int) bool {
 			return false
 		}
 		if late {
-			log.Info("notification sent, the answer came late")
+			log.Debug("notification sent, the answer came late")
 			return true
 		}
 		pause = min(2*pause, n.pace.longest)
