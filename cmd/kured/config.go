@@ -69,6 +69,7 @@ func newConfig() *cobra.Command {
 			return listFiles(cmd.OutOrStdout(), path)
 		},
 	})
+	parent.AddCommand(newConfigSchema())
 	return parent
 }
 
