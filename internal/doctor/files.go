@@ -1,0 +1,140 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kured-host/kured/internal/gate"
+	"github.com/kured-host/kured/internal/hook"
+	"github.com/kured-host/kured/internal/status"
+)
+
+// State checks the directory that outlives reboots: that a file can be made in
+// it, and that the reboots of the last day can be read.
+func State(ctx context.Context, dir string, budget gate.Budget) []Finding {
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return one(warn("systemctl start kured.service", "%s does not exist yet: systemd makes it when kured.service starts", dir))
+	case err != nil:
+		return one(fail("run kured doctor as root; see whether the file system is read-only or full", "%s cannot be written: %v", dir, err))
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return one(fail("see whether the file system is read-only or full", "%s cannot be written: %v", dir, err))
+	}
+	if v := budget.Check(ctx, gate.Before); !v.Open {
+		if v.Reason == status.BudgetUnreadable {
+			return one(fail("remove "+budget.Path+" to start anew", "%s", v.Detail))
+		}
+		return one(warn("find out why the sentinel stands again after each reboot", "%s", v.Detail))
+	}
+	return one(ok("%s can be written, the reboots of the last day can be read", dir))
+}
+
+// Hooks checks the modes of the programs in PHASE.d of the directory: they run
+// as root, so nobody but root may be able to change them, and what is not
+// executable is no hook.
+func (m Machine) Hooks(dir string) []Finding {
+	var found []Finding
+	count := 0
+	if m.foreign(dir) {
+		found = append(found, m.open(dir))
+	}
+	for _, phase := range hook.Phases() {
+		hooks, err := hook.List(dir, phase)
+		if err != nil {
+			found = append(found, fail("remove what leads nowhere, or make it readable", "%v", err))
+			continue
+		}
+		count += len(hooks)
+		place := filepath.Join(dir, phase+".d")
+		if m.foreign(place) {
+			found = append(found, m.open(place))
+		}
+		for _, path := range hooks {
+			if m.foreign(path) {
+				found = append(found, m.open(path))
+			}
+		}
+		found = append(found, idle(place)...)
+	}
+	if len(found) > 0 {
+		return found
+	}
+	if count == 0 {
+		return one(ok("there are none in %s", dir))
+	}
+	return one(ok("%d in %s, which only root can change", count, dir))
+}
+
+func (m Machine) open(path string) Finding {
+	return fail("chown root: "+path+" && chmod go-w "+path, "%s can be changed by others than root, and hooks run as root", path)
+}
+
+// foreign reports whether somebody else than root can change a file or directory.
+func (m Machine) foreign(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false // not there; hook.List says what else it is
+	}
+	stat, known := info.Sys().(*syscall.Stat_t)
+	return known && stat.Uid != m.Owner || info.Mode().Perm()&0o022 != 0
+}
+
+// idle names files that look like hooks and are none.
+func idle(place string) []Finding {
+	var found []Finding
+	entries, _ := os.ReadDir(place) // hook.List has said why not
+	for _, entry := range entries {
+		path := filepath.Join(place, entry.Name())
+		info, err := os.Stat(path)
+		if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 == 0 && !hook.Ignored(entry.Name()) {
+			found = append(found, warn("chmod +x "+path+", or remove it", "%s is not executable, so it is no hook", path))
+		}
+	}
+	return found
+}
+
+// Expiry judges the end of the client certificate; the zero time is that of a
+// credential that is none.
+func Expiry(ends time.Time, err error, now time.Time) []Finding {
+	const remedy = "see why the kubelet does not renew it: journalctl -u kubelet"
+	left := ends.Sub(now)
+	switch {
+	case err != nil:
+		return one(fail(remedy, "the client certificate cannot be read: %v", err))
+	case ends.IsZero():
+		return one(ok("the credential is not a certificate: it has no end that can be seen"))
+	case left <= 0:
+		return one(fail(remedy, "the client certificate ended at %s", ends.UTC().Format(time.RFC3339)))
+	case left < soon:
+		return one(warn(remedy, "the client certificate ends at %s, in %s", ends.UTC().Format(time.RFC3339), left.Round(time.Minute)))
+	}
+	return one(ok("the client certificate is good until %s", ends.UTC().Format(time.RFC3339)))
+}
+
+// soon is when a kubelet has long renewed its certificate: one of a day's life
+// is renewed with at least a tenth of it left.
+const soon = 2 * time.Hour
+
+// Secret checks a file that holds the address of a notice, which is a secret:
+// check says what is wrong with its content, without showing it.
+func Secret(path string, check func(content string) error) Finding {
+	text, err := Machine{Root: "/"}.read(path)
+	if err != nil {
+		return fail("write the address into the file, readable by root alone", "%v", err)
+	}
+	if err := check(strings.TrimSpace(text)); err != nil {
+		return fail("correct the address in the file", "%s: %v", path, err)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		return warn("chmod 600 "+path, "%s holds a secret, and others than root may read it (mode %04o)", path, info.Mode().Perm())
+	}
+	return ok("%s has an address in the right form", path)
+}

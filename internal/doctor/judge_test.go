@@ -1,0 +1,202 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/testenv/fakelogin1"
+)
+
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		release := make(chan struct{})
+		found := Run(t.Context(), time.Minute, []Check{
+			{"slow", func(ctx context.Context) []Finding { <-ctx.Done(); return one(warn("wait", "%v", ctx.Err())) }},
+			{"deaf", func(context.Context) []Finding { <-release; return nil }},
+			{"quick", func(context.Context) []Finding {
+				return []Finding{ok("a\x1b[31m\n b"), ok("%s", strings.Repeat("x", 1000))}
+			}},
+		})
+		close(release)
+		say(t, found, "warning: context deadline exceeded", "fail: not finished after 1m0s", "ok: a\uFFFD[31m b", "ok: xxx")
+		for i, name := range []string{"slow", "deaf", "quick", "quick"} {
+			if found[i].Check != name {
+				t.Errorf("finding %d is of %q, want %q", i, found[i].Check, name)
+			}
+		}
+		if n := len([]rune(found[3].Text)); n != longest+1 {
+			t.Errorf("%d characters", n)
+		}
+		if took := time.Since(begun); took != 66*time.Second {
+			t.Errorf("took %s", took)
+		}
+		if Worst(found) != Fail || Worst(found[2:]) != OK || Worst(found[:1]) != Warning || Worst(nil) != OK {
+			t.Error("the worst is another")
+		}
+	})
+}
+
+func TestClock(t *testing.T) {
+	begun := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	ended := begun.Add(2 * time.Second)
+	for off, want := range map[time.Duration]string{
+		0: "ok: ", 2 * time.Second: "ok: ", -time.Second: "ok: ", 7 * time.Second: "ok: ", -6 * time.Second: "ok: ",
+		8 * time.Second: "warning: this machine's clock is 6s behind", -7 * time.Second: "warning: this machine's clock is 6s ahead of",
+		62 * time.Second: "warning: ", 63 * time.Second: "fail: this machine's clock is 1m1s behind", -time.Hour: "fail: this machine's clock is 59m59s ahead of",
+	} {
+		say(t, one(clock(begun.Add(off), begun, ended)), want)
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	say(t, Expiry(now.Add(24*time.Hour), nil, now), "ok: the client certificate is good until 2026-01-02T12:00:00Z")
+	say(t, Expiry(now.Add(time.Hour), nil, now), "warning: the client certificate ends at 2026-01-01T13:00:00Z, in 1h0m0s")
+	say(t, Expiry(now.Add(-time.Hour), nil, now), "fail: the client certificate ended at")
+	say(t, Expiry(time.Time{}, nil, now), "ok: the credential is not a certificate")
+	say(t, Expiry(time.Time{}, errors.New("no file"), now), "fail: the client certificate cannot be read: no file")
+}
+
+func TestGracePeriod(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"":                           0,
+		"shutdownGracePeriod: 0s":    0,
+		"shutdownGracePeriod: 1m30s": 90 * time.Second,
+		`{"kind":"KubeletConfiguration","shutdownGracePeriod":"30s"}`:                                                                         30 * time.Second,
+		"shutdownGracePeriodByPodPriority:\n- {priority: 0, shutdownGracePeriodSeconds: 20}\n- {priority: 9, shutdownGracePeriodSeconds: 10}": 30 * time.Second,
+	} {
+		if got, err := gracePeriod(text); err != nil || got != want {
+			t.Errorf("%q: %s, %v, want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"shutdownGracePeriod: soon", "- x", "shutdownGracePeriodByPodPriority: [{shutdownGracePeriodSeconds: -1}]"} {
+		if got, err := gracePeriod(text); err == nil {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+	say(t, one(delay(5*time.Second, time.Minute, "x")), "warning: the kubelet wants 1m0s for the pods that are left at a shutdown (x), but logind gives it 5s")
+	say(t, one(delay(time.Minute, time.Minute, "x")), "ok: ")
+	say(t, one(delay(5*time.Second, 0, "x")), "ok: the kubelet does not delay a shutdown")
+	say(t, one(delay(math.MaxInt64, time.Minute, "x")), "ok: logind lets a shutdown be delayed for ever")
+}
+
+func TestLogind(t *testing.T) {
+	login := fakelogin1.Start(t)
+	manager := logind.Manager{Address: login.Address(), KexecFile: filepath.Join(t.TempDir(), "none")}
+	for answer, want := range map[string]string{
+		"yes": "ok: logind would reboot", "na": "fail: ", "no": "fail: logind does not let us", "challenge": "warning: ", "inhibited": "ok: logind would reboot this machine once", "?": "fail: ",
+	} {
+		login.SetCanReboot(answer)
+		say(t, Logind(t.Context(), manager, logind.Normal), want)
+	}
+	login.SetCanReboot("yes")
+	say(t, Logind(t.Context(), manager, logind.Kexec), "ok: ", `fail: reboot method "kexec" cannot be used`)
+
+	m := tree(t, map[string]string{"var/lib/kubelet/config.yaml": "shutdownGracePeriod: 30s\n"})
+	say(t, m.Delay(t.Context(), manager), "warning: how long logind lets a shutdown be delayed is not known")
+	login.SetRawProperty("InhibitDelayMaxUSec", uint64(5_000_000))
+	say(t, m.Delay(t.Context(), manager), "warning: the kubelet wants 30s")
+	say(t, tree(t, nil).Delay(t.Context(), manager), "ok: logind lets a shutdown be delayed for 5s; no configuration of a kubelet")
+	login.SetRawProperty("InhibitDelayMaxUSec", uint64(math.MaxUint64))
+	say(t, m.Delay(t.Context(), manager), "ok: ")
+	login.SetRawProperty("InhibitDelayMaxUSec", "5s")
+	say(t, m.Delay(t.Context(), manager), "warning: how long")
+	login.Leave()
+	say(t, Logind(t.Context(), manager, logind.Normal), "fail: ")
+}
+
+func TestListen(t *testing.T) {
+	us := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `kured_build_info{version="dev"} 1`) }))
+	defer us.Close()
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	socket := filepath.Join(t.TempDir(), "m.sock")
+	say(t, one(Listen(t.Context(), us.Listener.Addr().String(), false)), "ok: "+us.Listener.Addr().String()+" is our daemon's")
+	say(t, one(Listen(t.Context(), other.Listener.Addr().String(), false)), "warning: "+other.Listener.Addr().String()+" is in use by something")
+	say(t, one(Listen(t.Context(), other.Listener.Addr().String(), true)), "ok: ")
+	say(t, one(Listen(t.Context(), "127.0.0.1:0", false)), "ok: 127.0.0.1:0 is free")
+	say(t, one(Listen(t.Context(), "192.0.2.1:9788", false)), "fail: 192.0.2.1:9788 cannot be listened on")
+	say(t, one(Listen(t.Context(), "unix:"+socket, false)), "ok: unix:"+socket+" is free")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: us.Config.Handler} //nolint:gosec // of a test
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+	say(t, one(Listen(t.Context(), "unix:"+socket, false)), "ok: unix:"+socket+" is our daemon's")
+}
+
+func TestSecret(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "url")
+	check := func(content string) error {
+		if content != "good" {
+			return errors.New("not an address")
+		}
+		return nil
+	}
+	say(t, one(Secret(path, check)), "fail: open ")
+	for content, want := range map[string]string{"good\n": "warning: " + path + " holds a secret", "SECRET": "fail: " + path + ": not an address"} {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		say(t, one(Secret(path, check)), want)
+	}
+	if err := os.WriteFile(path, []byte("good"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	say(t, one(Secret(path, check)), "ok: ")
+}
+
+func TestVersions(t *testing.T) {
+	say(t, Versions("1.0.0", "252", "v1.29.1", 29), "warning: kured 1.0.0, systemd 252, Kubernetes v1.29.1: the API server can keep")
+	say(t, Versions("1.0.0", "", "v1.30.0", 30), "ok: kured 1.0.0, Kubernetes v1.30.0")
+}
+
+// FuzzApt: whatever it is, it ends, and what is plainly said is found.
+func FuzzApt(f *testing.F) {
+	f.Add(`Unattended-Upgrade { Automatic-Reboot "false"; /* x */ };`)
+	f.Add("A::B \"c\"; // d\n#clear x;\nE { F:: \"g\"; \"h\"; }")
+	f.Fuzz(func(t *testing.T, text string) {
+		found := map[string]string{}
+		aptSettings(text, found)
+		for key := range found {
+			if key != strings.ToLower(key) {
+				t.Errorf("key %q", key)
+			}
+		}
+		if strings.ContainsAny(text, "\"{}/#") {
+			return
+		}
+		aptSettings(text+";\nA::B \"c\";", found)
+		if found["a::b"] != "c" {
+			t.Errorf("behind %q it is not found", text)
+		}
+	})
+}
+
+func FuzzIni(f *testing.F) {
+	f.Add("[a]\nb = \"c\"\n# d=e\nf=g")
+	f.Fuzz(func(t *testing.T, text string) {
+		iniSettings(text)
+		if got := iniSettings(text + "\n[a]\nb='c'\n")["a.b"]; got != "c" {
+			t.Errorf("%q", got)
+		}
+	})
+}
