@@ -1,4 +1,6 @@
 # $1: 1 first installation, 2 or more upgrade. Works in an image build, where no systemd runs.
+systemd-sysusers kured.conf >/dev/null 2>&1 || :
+journalctl --update-catalog >/dev/null 2>&1 || :
 if [ "$1" -eq 1 ]; then
 	# /usr/lib/systemd/system-preset/80-kured.preset enables both; an administrator's own preset wins.
 	systemctl --no-reload preset kured.service kured-uncordon.service >/dev/null 2>&1 || :

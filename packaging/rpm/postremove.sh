@@ -4,6 +4,7 @@
 if [ "$1" -eq 0 ]; then
 	rm -rf /var/lib/kured /run/kured /run/kured-sentinel
 fi
+journalctl --update-catalog >/dev/null 2>&1 || :
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload >/dev/null 2>&1 || :
 	if [ "$1" -ge 1 ]; then
