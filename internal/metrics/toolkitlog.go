@@ -1,0 +1,33 @@
+package metrics
+
+import (
+	"context"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+)
+
+// errRefused is what connect(2) says where nobody listens.
+const errRefused = unix.ECONNREFUSED
+
+// toolkitLog shows what the exporter toolkit logs only to whoever debugs: it
+// tells at each start and at each scrape, and its errors quote configuration.
+// What keeps the server from its work is the error of its end.
+type toolkitLog struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (h toolkitLog) Enabled(ctx context.Context, _ slog.Level) bool {
+	return h.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+// Handle implements slog.Handler.
+func (h toolkitLog) Handle(ctx context.Context, r slog.Record) error {
+	clean := slog.NewRecord(r.Time, slog.LevelDebug, "exporter toolkit: "+cut(r.Message), r.PC)
+	return h.Handler.Handle(ctx, clean)
+}
+
+// WithAttrs implements slog.Handler.
+func (h toolkitLog) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup implements slog.Handler.
+func (h toolkitLog) WithGroup(string) slog.Handler { return h }
