@@ -26,11 +26,11 @@ type Chronicle struct {
 	Version  string    // of kured
 }
 
-// Announce makes the annotation say s; rebooted is when a reboot was verified, zero if that is not known here. was and is are
+// Announce makes the annotation say s, or takes it off if s has no phase; rebooted is when a reboot was verified, zero if that is not known here. was and is are
 // those of Node.Announce.
 func (c Chronicle) Announce(ctx context.Context, s status.Status, rebooted time.Time, was string) (is string, err error) {
 	switch {
-	case c.Annotate:
+	case c.Annotate && s.Phase != "":
 		return c.Node.Announce(ctx, announce(s, rebooted, c.Version), was)
 	case was != "":
 		if err := c.Node.Retract(ctx); err != nil {
