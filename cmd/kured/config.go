@@ -69,7 +69,7 @@ func newConfig() *cobra.Command {
 			return listFiles(cmd.OutOrStdout(), path)
 		},
 	})
-	parent.AddCommand(newConfigSchema())
+	parent.AddCommand(newConfigShow(), newConfigSchema())
 	return parent
 }
 

@@ -31,12 +31,19 @@ func Load(path string) (Config, error) { return load(path, false) }
 func LoadOptional(path string) (Config, error) { return load(path, true) }
 
 func load(path string, optional bool) (Config, error) {
-	names, err := Files(path)
+	files, problems, err := readAll(path, optional)
 	if err != nil {
 		return Config{}, err
 	}
-	var files []file
-	var problems []Problem
+	return parse(files, problems)
+}
+
+// readAll reads the file at path and its drop-ins.
+func readAll(path string, optional bool) (files []file, problems []Problem, err error) {
+	names, err := Files(path)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, name := range names {
 		data, err := read(name)
 		switch {
@@ -47,7 +54,7 @@ func load(path string, optional bool) (Config, error) {
 			problems = append(problems, Problem{File: name, Message: err.Error()})
 		}
 	}
-	return parse(files, problems)
+	return files, problems, nil
 }
 
 // Files are the files that Load reads for path, in order: path itself, whether

@@ -43,7 +43,16 @@ type merged struct {
 // parse decodes files over the defaults, one after the other, and validates
 // the result. Problems are those that are known before.
 func parse(files []file, problems []Problem) (Config, error) {
-	m := merged{cfg: Default(), origins: map[string][]origin{}, broken: map[string]bool{}}
+	m, err := join(files, problems)
+	if err != nil {
+		return Config{}, err
+	}
+	return m.cfg, nil
+}
+
+// join is parse for who wants to know what came from where.
+func join(files []file, problems []Problem) (*merged, error) {
+	m := &merged{cfg: Default(), origins: map[string][]origin{}, broken: map[string]bool{}}
 	for _, p := range problems {
 		m.reports = append(m.reports, report{Problem: p})
 	}
@@ -63,7 +72,7 @@ func parse(files []file, problems []Problem) (Config, error) {
 		}
 	}
 	if len(m.reports) == 0 {
-		return m.cfg, nil
+		return m, nil
 	}
 	slices.SortStableFunc(m.reports, func(a, b report) int {
 		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Line, b.Line))
@@ -72,7 +81,7 @@ func parse(files []file, problems []Problem) (Config, error) {
 	for _, r := range m.reports {
 		all.Problems = append(all.Problems, r.Problem)
 	}
-	return Config{}, all
+	return nil, all
 }
 
 // add decodes one more file.
