@@ -12,6 +12,7 @@ import (
 // journalctl -x tells what an entry means and what to do. systemd/kured.catalog
 // is this text.
 func Catalog() string {
+	thisNode := regexp.MustCompile(`\bNODE\b`) // journalctl puts the entry's own field in its place
 	var b strings.Builder
 	b.WriteString("# Written by go test ./internal/telemetry -run TestCatalog -update from the vocabulary in internal/status.\n")
 	for _, e := range vocabulary() {
@@ -22,13 +23,10 @@ func Catalog() string {
 		b.WriteString("Documentation: man:kured(8)\n\n")
 		b.WriteString(wrap(e.help.Means))
 		b.WriteString("\n")
-		b.WriteString(wrap(placeholder.ReplaceAllString(e.help.Do, "@KURED_NODE@")))
+		b.WriteString(wrap(thisNode.ReplaceAllString(e.help.Do, "@KURED_NODE@")))
 	}
 	return b.String()
 }
-
-// placeholder is this node in a command. journalctl puts the entry's own field in its place.
-var placeholder = regexp.MustCompile(`\bNODE\b`)
 
 // entry is a word of the vocabulary.
 type entry struct {
@@ -55,11 +53,9 @@ func vocabulary() []entry {
 // sign before each.
 const columns = 76
 
-// unbroken is a word, or a command in quotes: that stays on one line, to be copied.
-var unbroken = regexp.MustCompile(`[^\s"]*"[^"]*"[^\s"]*|\S+`)
-
-// wrap breaks a text into lines.
+// wrap breaks a text into lines. A command in quotes stays on one line, to be copied.
 func wrap(text string) string {
+	unbroken := regexp.MustCompile(`[^\s"]*"[^"]*"[^\s"]*|\S+`)
 	var b strings.Builder
 	width := 0
 	for _, word := range unbroken.FindAllString(text, -1) {
