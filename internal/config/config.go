@@ -82,6 +82,9 @@ type Config struct {
 	// When to try again.
 	Retry Retry `toml:"retry"`
 
+	// What Prometheus sees of this node. A scrape costs the cluster nothing.
+	Metrics Metrics `toml:"metrics"`
+
 	// What is logged, and in which form.
 	Log Log `toml:"log"`
 }
@@ -134,6 +137,7 @@ func Default() Config {
 			Paths: []string{
 				"/run/reboot-required", "/run/reboot-needed",
 				"/run/kured-sentinel/needs-restarting", "/run/kured-sentinel/command", "/run/kured-sentinel/kernel",
+				"/run/kured-sentinel/request",
 			},
 			Settle: Duration(time.Second),
 		},
@@ -160,6 +164,7 @@ func Default() Config {
 			OnTimeout:   "release",
 			Preflight:   "off",
 		},
+		Node:  Node{StatusAnnotation: true, Events: true},
 		Hooks: Hooks{Timeout: Duration(5 * time.Minute)},
 		Reboot: Reboot{
 			Method:        "reboot",
@@ -173,18 +178,23 @@ func Default() Config {
 			Initial: Duration(5 * time.Minute),
 			Max:     Duration(time.Hour),
 		},
-		Log: Log{Level: "info", Format: "auto"},
+		Metrics: Metrics{Listen: []string{"127.0.0.1:9788"}},
+		Log:     Log{Level: "info", Format: "auto"},
 	}
 }
 
 // DefaultPrometheus is what one [[prometheus]] starts from.
 func DefaultPrometheus() Prometheus {
-	return Prometheus{Alerts: "firing", Timeout: Duration(10 * time.Second)}
+	return Prometheus{Alerts: "firing", Filter: ownAlerts(), Timeout: Duration(10 * time.Second)}
 }
+
+// ownAlerts leaves out the alerts about kured itself that come with it: one
+// that tells that a node waits for too long must not make it wait.
+func ownAlerts() Filter { return Filter{IgnoreNames: []string{"^Kured"}} }
 
 // DefaultAlertmanager is what one [[alertmanager]] starts from.
 func DefaultAlertmanager() Alertmanager {
-	return Alertmanager{Alerts: true, SilenceFor: Duration(10 * time.Minute), Timeout: Duration(10 * time.Second)}
+	return Alertmanager{Alerts: true, Filter: ownAlerts(), SilenceFor: Duration(10 * time.Minute), Timeout: Duration(10 * time.Second)}
 }
 
 // Duration is a time.Duration that is written as text such as "90s", "30m" or

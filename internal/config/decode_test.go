@@ -90,6 +90,8 @@ annotations_before = { "example.com/since" = "{time} {reason}" }
 waiting_taint = "example.com/waits"
 exclude_from_load_balancers = true
 conditions = true
+status_annotation = false
+events = false
 [node.labels_before]
 a = "before"
 "example.com/b" = "x"
@@ -125,6 +127,11 @@ lock_annotation = "example.com/lock"
 [retry]
 initial = "2h"
 max = "2h"
+[metrics]
+listen = ["unix:/run/kured/metrics.sock"]
+web_config_file = "/etc/kured/web.yml"
+textfile = "/var/lib/node_exporter/kured.prom"
+
 [log]
 level = "debug"
 format = "json"
@@ -178,9 +185,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{URL: "logger://", Events: []string{"drain", "back"}, Templates: map[string]string{"drain": "{{.Node}} drains"}},
 			{URLFile: "/etc/kured/slack", Templates: map[string]string{"back": "{{.Node}} is back", "held": "{{.Detail}}"}},
 		},
-		Compat: Compat{"kube-system/kured", "example.com/lock"},
-		Retry:  Retry{minutes(120), minutes(120)},
-		Log:    Log{"debug", "json"},
+		Compat:  Compat{"kube-system/kured", "example.com/lock"},
+		Retry:   Retry{minutes(120), minutes(120)},
+		Metrics: Metrics{[]string{"unix:/run/kured/metrics.sock"}, "/etc/kured/web.yml", "/var/lib/node_exporter/kured.prom"},
+		Log:     Log{"debug", "json"},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)

@@ -120,6 +120,13 @@ type Node struct {
 	// Show what happens in conditions of the node: MaintenancePlanned,
 	// DrainInProgress.
 	Conditions bool `toml:"conditions"`
+
+	// Say in the annotation kured.dev/status of the node where it is in the cycle
+	// and why. "kured status --all" shows it for nodes that do not hold the lock.
+	StatusAnnotation bool `toml:"status_annotation"`
+
+	// Tell the same in Events of the node, which "kubectl describe node" shows.
+	Events bool `toml:"events"`
 }
 
 // Hooks are the programs in /etc/kured/hooks.
@@ -215,6 +222,21 @@ type Retry struct {
 	// time up to the maximum.
 	Initial Duration `toml:"initial"`
 	Max     Duration `toml:"max"`
+}
+
+// Metrics says where Prometheus finds the metrics.
+type Metrics struct {
+	// Where to answer scrapes of /metrics: "HOST:PORT", "unix:/path" for a socket,
+	// or "systemd" for the sockets of kured-metrics.socket. None: nowhere.
+	Listen []string `toml:"listen"`
+
+	// TLS and passwords, in a file as Prometheus exporters have it ("web
+	// configuration"), as an absolute path. Empty: neither.
+	WebConfigFile string `toml:"web_config_file"`
+
+	// A file "NAME.prom" for node_exporter's textfile collector, as an absolute
+	// path. It is written when something changes. Empty: none.
+	Textfile string `toml:"textfile"`
 }
 
 // Log says what is logged and in which form.

@@ -15,9 +15,9 @@ type Kubernetes struct {
 // Sentinel says which files ask for a reboot.
 type Sentinel struct {
 	// A reboot is wanted while one of these files exists. A file "<path>.pkgs"
-	// beside one of them lists the packages that ask for it. The last three are
-	// made by units that come with kured and are off until you enable them; see
-	// kured(8).
+	// beside one of them lists the packages that ask for it. Those in
+	// /run/kured-sentinel are made by units that come with kured and are off until
+	// you enable them, and the last one by "kured request"; see kured(8).
 	Paths []string `toml:"paths"`
 
 	// Wait until the files were left alone for this long, so that a package
@@ -91,7 +91,8 @@ type Gates struct {
 type Filter struct {
 	// Of these alerts, leave out those whose names match one of these regular
 	// expressions, or count only those that do. An expression may match any part of
-	// a name; "^Watchdog$" is the whole one.
+	// a name; "^Watchdog$" is the whole one. The default leaves out the alerts
+	// about kured that come with it: that a node waits must not make it wait.
 	IgnoreNames []string `toml:"ignore_names"`
 	OnlyNames   []string `toml:"only_names"`
 

@@ -2,7 +2,9 @@ package config
 
 import (
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -71,6 +73,7 @@ func (c Config) check() []finding {
 	if v.duration(at("retry", "max"), c.Retry.Max, second, week) && c.Retry.Max < c.Retry.Initial {
 		v.clash(at("retry", "max"), []place{at("retry", "initial")}, "%q is less than retry.initial, which is %q", c.Retry.Max, c.Retry.Initial)
 	}
+	v.metrics(c.Metrics)
 	v.oneOf(at("log", "level"), c.Log.Level, LogLevels())
 	v.oneOf(at("log", "format"), c.Log.Format, LogFormats())
 	return v.found
@@ -87,6 +90,28 @@ func (v *validator) gates(g Gates) {
 	}
 	v.duration(at("gates", "inhibitor_patience"), g.InhibitorPatience, 0, day)
 	v.durationOrNone(at("gates", "too_long"), g.TooLong, minute, 52*week)
+}
+
+func (v *validator) metrics(m Metrics) {
+	seen := map[string]bool{}
+	for _, address := range m.Listen {
+		path, unix := strings.CutPrefix(address, "unix:")
+		host, port, err := net.SplitHostPort(address)
+		number, numeric := strconv.ParseUint(port, 10, 16)
+		switch {
+		case seen[address]:
+			v.add(at("metrics", "listen"), "%s is there twice", text(address))
+		case address == "systemd", unix && absolute(path):
+		case unix, err != nil, numeric != nil, number == 0, host != "" && net.ParseIP(host) == nil && len(validation.IsDNS1123Subdomain(host)) > 0:
+			v.add(at("metrics", "listen"), "%s is not an address such as \"127.0.0.1:9788\", \"unix:/run/kured/metrics.sock\" or \"systemd\"", text(address))
+		}
+		seen[address] = true
+	}
+	v.file(at("metrics", "web_config_file"), m.WebConfigFile)
+	v.file(at("metrics", "textfile"), m.Textfile)
+	if f := m.Textfile; f != "" && !strings.HasSuffix(f, ".prom") {
+		v.add(at("metrics", "textfile"), "%s does not end in \".prom\", so node_exporter would not read it", text(f))
+	}
 }
 
 func (v *validator) lock(l Lock) {

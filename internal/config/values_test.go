@@ -51,6 +51,15 @@ kured.toml:4: return.give_up_after: "59s" is out of range, expected "1m" to "672
 		"gives up too soon": {"[return]\n\nsettle = \"1h\"\ngive_up_after = \"1h\"", `kured.toml:4: return.give_up_after: "1h" is not more than return.settle, which is "1h": no node would ever be well in time`},
 		"compat": {"[compat]\ndaemonset = \"kured\"\nlock_annotation = \"\"", `kured.toml:2: compat.daemonset: "kured" is not NAMESPACE/NAME, such as "kube-system/kured"
 kured.toml:3: compat.lock_annotation: "" is not a name that Kubernetes accepts: name part must be non-empty; name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character`},
+		"metrics": {"[metrics]\nlisten = [\":9788\", \"[::1]:9788\", \"unix:/run/m.sock\", \"systemd\", \":9788\", \"9788\", \"unix:m\", \"h:0\", \"a b:1\", \"h:http\"]\nweb_config_file = \"web.yml\"\ntextfile = \"/var/lib/kured.txt\"", `kured.toml:2: metrics.listen: ":9788" is there twice
+kured.toml:2: metrics.listen: "9788" is not an address such as "127.0.0.1:9788", "unix:/run/kured/metrics.sock" or "systemd"
+kured.toml:2: metrics.listen: "unix:m" is not an address such as "127.0.0.1:9788", "unix:/run/kured/metrics.sock" or "systemd"
+kured.toml:2: metrics.listen: "h:0" is not an address such as "127.0.0.1:9788", "unix:/run/kured/metrics.sock" or "systemd"
+kured.toml:2: metrics.listen: "a b:1" is not an address such as "127.0.0.1:9788", "unix:/run/kured/metrics.sock" or "systemd"
+kured.toml:2: metrics.listen: "h:http" is not an address such as "127.0.0.1:9788", "unix:/run/kured/metrics.sock" or "systemd"
+kured.toml:3: metrics.web_config_file: "web.yml" is not an absolute path of a file
+kured.toml:4: metrics.textfile: "/var/lib/kured.txt" does not end in ".prom", so node_exporter would not read it`},
+		"no metrics": {"[metrics]\nlisten = []", ``},
 		"daemonset": {"[compat]\ndaemonset = \"Kube/kured/x\"", `kured.toml:2: compat.daemonset: "Kube/kured/x" is not NAMESPACE/NAME, such as "kube-system/kured"`},
 		"long values": {"[compat]\ndaemonset = \"" + strings.Repeat("a", 1000) + "\"\n[log]\nlevel = \"" + strings.Repeat("é", 1000) + "\"", `kured.toml:2: compat.daemonset: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…" is not NAMESPACE/NAME, such as "kube-system/kured"
 kured.toml:4: log.level: "éééééééééééééééééééééééééééééééééééééééé…" is not known, expected "debug", "info", "warn" or "error"`},
