@@ -65,6 +65,10 @@ packages: $(addprefix package-,$(ARCHES)) ## Build dist/kured_VERSION_{amd64,arm
 packages-check: ## Build the packages a second time elsewhere and compare; lintian; rpm's own checks
 	@.ci/packages-check
 
+.PHONY: docs
+docs: ## Write what has one source anew: kured.toml, its schema and manual page, the words in docs/troubleshoot.md
+	@go run ./internal/reference/generate
+
 .PHONY: deps
 deps: ## Install the Debian packages that the other targets need (root)
 	@.ci/deps all
@@ -86,7 +90,13 @@ $(STAGES): stage-%:
 	mkdir -p $(DIST)/stage/$*
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' \
 	  -o $(DIST)/stage/$*/kured ./cmd/kured
-	@gzip -9nc docs/kured.8 >$(DIST)/stage/$*/kured.8.gz
+	@for page in docs/man/*.md; do \
+	  name=$${page##*/}; \
+	  go tool go-md2man -in "$$page" -out $(DIST)/stage/$*/$${name%.md} && gzip -9nf $(DIST)/stage/$*/$${name%.md} || exit 1; \
+	done
+	@for shell in bash zsh fish; do \
+	  CGO_ENABLED=0 go run -trimpath ./cmd/kured completion $$shell >$(DIST)/stage/$*/kured.$$shell || exit 1; \
+	done
 	@packaging/third-party-licenses.sh $(DIST)/stage/$*/kured | gzip -9n >$(DIST)/stage/$*/third-party-licenses.gz
 	@{ echo 'kured ($(VERSION)) unstable; urgency=medium'; echo; \
 	   echo '  * What changed: https://github.com/kured-host/kured/blob/main/CHANGELOG.md'; echo; \
