@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -101,8 +103,15 @@ func TestRenamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := len(objects(t, plain)) + 1; len(got) != want {
+	was := objects(t, plain)
+	if want := len(was) + 1; len(got) != want {
 		t.Errorf("%d objects, want %d: one lock more", len(got), want)
+	}
+	for key, u := range was { // that name no lock
+		text := fmt.Sprint(u.Object)
+		if !strings.Contains(text, DefaultName) && !strings.Contains(text, DefaultPolicy) && !reflect.DeepEqual(got[key].Object, u.Object) {
+			t.Errorf("%s is not as it was", key)
+		}
 	}
 	for key, u := range got {
 		content, err := sigsyaml.Marshal(u.Object)

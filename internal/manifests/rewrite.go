@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -64,16 +65,17 @@ func (o Options) edit(shipped unstructured.Unstructured) ([]unstructured.Unstruc
 	case kind == "ConfigMap":
 		object.SetName(o.Policy)
 		object.SetNamespace(o.Namespace)
-	case kind == "Role":
+	case kind == "Role" && object.GetName() == DefaultName:
 		object.SetName(o.Name)
 		object.SetNamespace(o.Namespace)
 		return one(o.renameRules(object))
 	case kind == "RoleBinding":
-		if object.GetName() == DefaultName {
-			object.SetName(o.Name)
-		} else { // of identity.yaml
-			object.SetName(o.Name + "-own-identity")
+		role, _, err := unstructured.NestedString(object.Object, "roleRef", "name")
+		if err != nil || role != DefaultName {
+			return one(err) // of another Role, which is not about the lock
 		}
+		// "kured-lock-own-identity" of identity.yaml keeps its end.
+		object.SetName(o.Name + strings.TrimPrefix(object.GetName(), DefaultName))
 		object.SetNamespace(o.Namespace)
 		return one(unstructured.SetNestedField(object.Object, o.Name, "roleRef", "name"))
 	case kind == "ClusterRole":
