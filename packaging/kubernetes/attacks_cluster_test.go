@@ -108,6 +108,40 @@ func attacksOnPods() []attack {
 	}
 }
 
+// eventOf writes an Event of a component on a node, about that node.
+func eventOf(method, path, name, node, component string) request {
+	r := request{method: method, path: "/api/v1/namespaces/default/events" + path, body: `{"apiVersion":"v1","kind":"Event","metadata":` +
+		`{"name":"` + name + `","namespace":"default"},"involvedObject":{"apiVersion":"v1","kind":"Node","name":"` + node + `","uid":"` + node +
+		`"},"reason":"Draining","message":"x","type":"Normal","source":{"component":"` + component + `","host":"` + node + `"}}`}
+	if method == "PATCH" {
+		r.media = mergePatch
+	}
+	return r
+}
+
+// attacksOnEvents speak for others. Kubelets may; kured's own identities may not.
+func attacksOnEvents() []attack {
+	by := func(name string, r request) attack { return attack{name: name, as: dedicated, request: r} }
+	elsewhere := eventOf("POST", "", "x", "node-a", "kured")
+	elsewhere.path, elsewhere.body = inNamespace+"/events", strings.Replace(elsewhere.body, `"default"`, `"kube-system"`, 1)
+	pod := eventOf("POST", "", "x", "node-a", "kured")
+	pod.body = strings.Replace(pod.body, `"kind":"Node"`, `"kind":"Pod"`, 1)
+	newer := request{method: "POST", path: "/apis/events.k8s.io/v1/namespaces/default/events", body: `{"apiVersion":"events.k8s.io/v1","kind":"Event",` +
+		`"metadata":{"name":"x","namespace":"default"},"regarding":{"kind":"Node","name":"node-a"},"reason":"x","type":"Normal","action":"x",` +
+		`"reportingController":"kured","reportingInstance":"node-a","eventTime":"2026-11-22T12:00:00.000000Z"}`}
+	return []attack{
+		by("tell an Event about another node", eventOf("POST", "", "x", "node-b", "kured")),
+		by("tell an Event about the own node for the kubelet", eventOf("POST", "", "x", "node-a", "kubelet")),
+		by("tell an Event about a pod", pod),
+		by("tell an Event in another namespace", elsewhere),
+		by("tell an Event by another group of the API", newer),
+		by("take over an Event of the kubelet's", eventOf("PATCH", "/of-the-kubelet", "of-the-kubelet", "node-a", "kured")),
+		by("take over an Event about another node", eventOf("PATCH", "/of-node-b", "of-node-b", "node-a", "kured")),
+		by("delete an Event", request{method: "DELETE", path: "/api/v1/namespaces/default/events/of-node-b"}),
+		by("list the Events", request{method: "GET", path: "/api/v1/namespaces/default/events"}),
+	}
+}
+
 // attacksOnRights get other credentials or rights, or weaken the wall.
 func attacksOnRights() []attack {
 	as := func(name, header string) attack {
@@ -140,7 +174,7 @@ func attacksOnRights() []attack {
 			media: mergePatch, body: `{"rules":[]}`}},
 	}
 	for _, policy := range []string{
-		"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction", "kured-deletion",
+		"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction", "kured-deletion", "kured-event",
 	} {
 		all = append(all,
 			attack{name: "make the policy " + policy + " ignore errors", request: request{method: "PATCH", path: policies + "/" + policy,

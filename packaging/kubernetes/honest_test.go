@@ -62,6 +62,7 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		w.taint(t, node, false)
 	}
 	w.volumes(t, node)
+	told := fmt.Sprintf("by-%s.%x", node.name, time.Now().UnixNano())
 	watch := "?watch=true&timeoutSeconds=1&fieldSelector="
 	for _, r := range []request{
 		{method: "GET", path: lockPath},
@@ -75,6 +76,12 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		patchOf(lockPath, "waiter.node-a", "", "holder.node-a", holds("node-a", "reason", "")),
 		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":"` + strings.Repeat("a", 32) + `"}},"spec":{"unschedulable":true}}`),
 		onNode(`{"metadata":{"annotations":{"kured.dev/dressed":"{}"},"labels":{"kured.dev/x":"y","` + excluded + `":"true"}}}`),
+		onNode(`{"metadata":{"annotations":{"kured.dev/status":"{}"}}}`), // node.status_annotation
+		{method: "PATCH", path: nodesPath + "node-a", media: "application/json-patch+json",
+			body: `[{"op":"test","path":"/metadata/annotations/kured.dev~1status","value":"{}"},` +
+				`{"op":"replace","path":"/metadata/annotations/kured.dev~1status","value":"{ }"}]`},
+		eventOf("POST", "", told, "node-a", "kured"), // node.events
+		eventOf("PATCH", "/"+told, told, "node-a", "kured"),
 		conditions(`{"type":"DrainInProgress","status":"True"},{"type":"MaintenancePlanned","status":"True"}`),
 		phase("draining"),
 		{method: "GET", path: "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a"},
@@ -85,7 +92,7 @@ func (w *world) honestLife(t *testing.T, node caller) {
 		w.eviction("pod-of-node-a", "pod-of-node-a"),
 		phase("rebooting"),
 		{method: "GET", path: "/api/v1/nodes" + watch + "metadata.name%3Dnode-a"},
-		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":null,"kured.dev/released":null,"kured.dev/dressed":null},` +
+		onNode(`{"metadata":{"annotations":{"kured.dev/cordoned":null,"kured.dev/released":null,"kured.dev/dressed":null,"kured.dev/status":null},` +
 			`"labels":{"kured.dev/x":null,"` + excluded + `":null}},"spec":{"unschedulable":null}}`),
 		conditions(`{"type":"DrainInProgress","$patch":"delete"},{"type":"MaintenancePlanned","$patch":"delete"}`),
 		patchOf(lockPath, "waiter.node-a", "", "holder.node-a", ""),
