@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/hook"
 	"github.com/kured-host/kured/internal/status"
@@ -99,6 +100,19 @@ func idle(place string) []Finding {
 		}
 	}
 	return found
+}
+
+// Daemon judges what the daemon says of itself, or that it says nothing.
+func Daemon(s status.Status, err error, now time.Time) []Finding {
+	switch {
+	case errors.Is(err, control.ErrNotRunning):
+		return one(fail("systemctl start kured.service; journalctl -u kured.service", "the daemon does not run: no reboot is ever begun"))
+	case err != nil:
+		return one(warn("run kured doctor as root", "what the daemon does cannot be asked: %v", err))
+	case s.Phase == status.Held:
+		return one(fail("kured why", "the daemon holds, a person is needed: %s", s.Detail))
+	}
+	return one(ok("the daemon runs, %s for %s", s.Phase, max(0, now.Sub(s.Since)).Round(time.Second)))
 }
 
 // Expiry judges the end of the client certificate; the zero time is that of a

@@ -15,7 +15,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/testenv/fakelogin1"
 )
 
@@ -138,6 +140,24 @@ func TestListen(t *testing.T) {
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
 	say(t, one(Listen(t.Context(), "unix:"+socket, false)), "ok: unix:"+socket+" is our daemon's")
+	left := filepath.Join(t.TempDir(), "left.sock")
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: left})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	say(t, one(Listen(t.Context(), "unix:"+left, false)), "ok: unix:"+left+" is left by a process that is gone")
+}
+
+func TestDaemon(t *testing.T) {
+	now := time.Now()
+	say(t, Daemon(status.Status{Phase: status.Idle, Since: now.Add(-time.Hour)}, nil, now), "ok: the daemon runs, idle for 1h0m0s")
+	say(t, Daemon(status.Status{Phase: status.Held, Detail: "3 reboots"}, nil, now), "fail: the daemon holds, a person is needed: 3 reboots")
+	say(t, Daemon(status.Status{}, control.ErrNotRunning, now), "fail: the daemon does not run")
+	say(t, Daemon(status.Status{}, control.ErrPermission, now), "warning: what the daemon does cannot be asked")
 }
 
 func TestSecret(t *testing.T) {

@@ -24,7 +24,7 @@ func Server(ctx context.Context, ask func(context.Context) (string, error)) []Fi
 	switch text := err.Error(); {
 	case strings.Contains(text, "x509:"), strings.Contains(text, "tls:"):
 		remedy = "set ca_file, or what else is wrong with TLS, in the file that http_config_file names; until then nothing reboots"
-	case strings.Contains(text, "401"), strings.Contains(text, "403"):
+	case strings.Contains(text, "401 Unauthorized"), strings.Contains(text, "403 Forbidden"):
 		remedy = "put a credential into the file that http_config_file names; until then nothing reboots"
 	}
 	return one(fail(remedy, "%v", err))
@@ -54,6 +54,8 @@ func Listen(ctx context.Context, address string, secured bool) Finding {
 	}
 	mine, err := ours(ctx, network, where)
 	switch {
+	case network == "unix" && errors.Is(err, syscall.ECONNREFUSED):
+		return ok("%s is left by a process that is gone, and will be replaced", address)
 	case err == nil && mine:
 		return ok("%s is our daemon's", address)
 	case secured:
