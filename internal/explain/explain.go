@@ -120,7 +120,8 @@ func (e *explainer) obstacles(gates []status.GateState) {
 		state.Next = s.Next
 	}
 	// The gate was asked a moment ago, the status can be older.
-	if i := slices.IndexFunc(gates, func(g status.GateState) bool { return !g.Open && g.Reason == s.Reason }); i >= 0 && s.Phase != status.BackingOff {
+	asked := s.Phase != status.BackingOff && s.Queue == nil // else it was another who said so
+	if i := slices.IndexFunc(gates, func(g status.GateState) bool { return !g.Open && g.Reason == s.Reason }); i >= 0 && asked {
 		state = gates[i]
 	}
 	p := e.point(Blocks, state)
@@ -147,7 +148,8 @@ func ends(s status.Status) bool {
 func (e *explainer) rest(gates []status.GateState) {
 	for _, g := range gates {
 		idle := e.s.Phase == status.Idle && g.Reason == status.SentinelGone // that is what idle means
-		if g.Open || g.Reason == e.s.Reason || idle {
+		told := slices.ContainsFunc(e.points, func(p Point) bool { return p.Kind == Blocks && p.Gate == g.Gate && p.Reason == g.Reason })
+		if g.Open || told || idle {
 			continue
 		}
 		e.add(e.point(Also, g))
@@ -164,7 +166,21 @@ func (e *explainer) point(kind Kind, g status.GateState) Point {
 	if text == "" {
 		text = string(g.Reason) // of a newer daemon
 	}
-	return Point{Kind: kind, Gate: g.Gate, Reason: g.Reason, Text: text, Do: e.fill(g.Reason, help.Do), Until: utc(g.Next)}
+	return Point{Kind: kind, Gate: g.Gate, Reason: g.Reason, Text: text, Do: e.fill(g.Reason, e.remedy(g, help.Do)), Until: utc(g.Next)}
+}
+
+// remedy is what helps: of the three commands that end a pause the one that ends this.
+func (e *explainer) remedy(g status.GateState, help string) string {
+	switch {
+	case g.Reason != status.Paused:
+	case g.Gate == status.GatePause:
+		return `"kured resume" ends it.`
+	case g.Gate == status.GateNodePause:
+		return `"kubectl annotate node NODE kured.dev/pause-" ends it.`
+	case e.s.Queue != nil: // the policy's
+		return `"kured resume --all" ends it.`
+	}
+	return help
 }
 
 // future says what happens by itself.

@@ -123,6 +123,27 @@ blocks: 4 reboots in 24 hours and the sentinel stands again: find out why; the n
 then: it goes on by itself Tue 00:48 CET in 4 h
   until: 2026-11-23T23:48:00Z
 `},
+		{"paused twice", status.Status{Node: "node-b", Phase: status.Blocked, Reason: status.Paused, Since: now}, []status.GateState{
+			{Gate: status.GatePause, Reason: status.Paused, Detail: "/var/lib/kured/pause: paused"},
+			{Gate: status.GateNodePause, Reason: status.Paused, Detail: "annotation kured.dev/pause: paused (disk)"}}, `
+now: node-b is blocked, for 0 s, since Mon 20:48 CET. A reboot is wanted, and something says: not now. The node is in service and has not begun.
+blocks: /var/lib/kured/pause: paused
+  do: "kured resume" ends it.
+also: annotation kured.dev/pause: paused (disk)
+  do: "kubectl annotate node node-b kured.dev/pause-" ends it.
+then: it goes on by itself as soon as nothing is in the way, and takes its turn in the cluster
+`},
+		{"paused by the policy", status.Status{Node: "node-b", Phase: status.Blocked, Reason: status.Paused, Detail: "paused for the whole cluster: upgrade", Since: now, Next: in(time.Minute), Queue: &status.Queue{}}, []status.GateState{
+			{Gate: status.GatePause, Reason: status.Paused, Detail: "/var/lib/kured/pause: paused"}}, `
+now: node-b is blocked, for 0 s, since Mon 20:48 CET. A reboot is wanted, and something says: not now. The node is in service and has not begun.
+  until: 2026-11-23T19:49:00Z
+blocks: paused for the whole cluster: upgrade
+  do: "kured resume --all" ends it.
+also: /var/lib/kured/pause: paused
+  do: "kured resume" ends it.
+then: by itself it looks again Mon 20:49 CET in 1 m; it goes on by itself as soon as nothing is in the way, and takes its turn in the cluster
+  until: 2026-11-23T19:49:00Z
+`},
 		{"paused until", status.Status{Node: "node-b", Phase: status.Blocked, Reason: status.Paused, Since: now, Next: in(40 * 24 * time.Hour),
 			Detail: "/var/lib/kured/pause: paused until 2027-01-02T19:48:00Z (Christmas)"}, nil, `
 now: node-b is blocked, for 0 s, since Mon 20:48 CET. A reboot is wanted, and something says: not now. The node is in service and has not begun.
