@@ -6,6 +6,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
 )
 
 // written is the settings as a file again.
@@ -138,4 +141,18 @@ func filled(c Config) Config {
 	}
 	fill(reflect.ValueOf(&c).Elem())
 	return c
+}
+
+// Whatever a value is, TOML reads it back.
+func FuzzQuote(f *testing.F) {
+	f.Add("a\"b\\c\n\x00\u007f\u2028é")
+	f.Fuzz(func(t *testing.T, text string) {
+		if !utf8.ValidString(text) {
+			return // no file has it
+		}
+		var got struct{ A string }
+		if _, err := toml.Decode("a = "+quote(text), &got); err != nil || got.A != text {
+			t.Errorf("%q is read as %q, %v", text, got.A, err)
+		}
+	})
 }

@@ -84,7 +84,7 @@ func TestGracePeriod(t *testing.T) {
 			t.Errorf("%q: %s, %v, want %s", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"shutdownGracePeriod: soon", "- x", "shutdownGracePeriodByPodPriority: [{shutdownGracePeriodSeconds: -1}]"} {
+	for _, text := range []string{"shutdownGracePeriod: soon", "shutdownGracePeriod: -5s", "- x", "shutdownGracePeriodByPodPriority: [{shutdownGracePeriodSeconds: -1}]"} {
 		if got, err := gracePeriod(text); err == nil {
 			t.Errorf("%q: %s", text, got)
 		}
@@ -217,6 +217,16 @@ func FuzzIni(f *testing.F) {
 		iniSettings(text)
 		if got := iniSettings(text + "\n[a]\nb='c'\n")["a.b"]; got != "c" {
 			t.Errorf("%q", got)
+		}
+	})
+}
+
+func FuzzGracePeriod(f *testing.F) {
+	f.Add("shutdownGracePeriod: 1m30s")
+	f.Add("shutdownGracePeriodByPodPriority: [{shutdownGracePeriodSeconds: 10}]")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, err := gracePeriod(text); err == nil && got < 0 {
+			t.Errorf("%q: %s", text, got)
 		}
 	})
 }

@@ -102,7 +102,8 @@ func gracePeriod(text string) (time.Duration, error) {
 	}
 	var total time.Duration
 	for _, p := range c.ShutdownGracePeriodByPodPriority {
-		if p.ShutdownGracePeriodSeconds < 0 || p.ShutdownGracePeriodSeconds > 1<<31 {
+		const most = 365 * 24 * 3600 // seconds
+		if p.ShutdownGracePeriodSeconds < 0 || p.ShutdownGracePeriodSeconds > most || total > most*time.Second {
 			return 0, fmt.Errorf("%d seconds make no sense", p.ShutdownGracePeriodSeconds)
 		}
 		total += time.Duration(p.ShutdownGracePeriodSeconds) * time.Second
@@ -110,5 +111,9 @@ func gracePeriod(text string) (time.Duration, error) {
 	if c.ShutdownGracePeriod == "" || total > 0 {
 		return total, nil
 	}
-	return time.ParseDuration(c.ShutdownGracePeriod)
+	wanted, err := time.ParseDuration(c.ShutdownGracePeriod)
+	if err == nil && wanted < 0 {
+		err = fmt.Errorf("%s makes no sense", wanted)
+	}
+	return wanted, err
 }
