@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +23,7 @@ import (
 const lockTimeout = 2 * time.Minute
 
 func newLock() *cobra.Command {
-	var output string
+	var output outputFormat
 	cmd := &cobra.Command{
 		Use:   "lock",
 		Short: "Show which nodes hold the lock and which wait for it",
@@ -35,9 +34,6 @@ $KUBECONFIG or ~/.kube/config, else on a node the kubelet's. The lock's name is
 that of the configuration, if there is one.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				return &exitError{exitUsage, fmt.Errorf("--output %q: must be text or json", output)}
-			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), lockTimeout)
 			defer cancel()
 			o, err := openLock(ctx, cmd)
@@ -48,10 +44,8 @@ that of the configuration, if there is one.`,
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(struct {
+			if output != outText {
+				return encode(cmd.OutOrStdout(), output, struct {
 					Namespace string `json:"namespace"`
 					Name      string `json:"name"`
 					lock.Listing
@@ -60,14 +54,20 @@ that of the configuration, if there is one.`,
 			return printLock(cmd.OutOrStdout(), o.name(), l, time.Now())
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
-	flags := cmd.PersistentFlags()
+	outputFlag(cmd, &output, outText, outJSON, outYAML)
+	lockFlags(cmd.PersistentFlags())
+	cmd.AddCommand(newLockRelease())
+	return cmd
+}
+
+// lockFlags adds what openLock looks at.
+func lockFlags(flags interface {
+	String(name, value, usage string) *string
+}) {
 	flags.String("config", configPath, "configuration `file`")
 	flags.String("kubeconfig", "", "kubeconfig `file` to use")
 	flags.String("namespace", "", "`namespace` of the lock (default: as configured, kube-system)")
 	flags.String("name", "", "`name` of the lock (default: as configured, kured-lock)")
-	cmd.AddCommand(newLockRelease())
-	return cmd
 }
 
 func newLockRelease() *cobra.Command {

@@ -33,18 +33,28 @@ func TestScripts(t *testing.T) {
 			env.Setenv("KURED_BOOT_ID", "0123456789abcdef0123456789abcdef")
 			env.Setenv("KUBECONFIG", "")
 			env.Setenv("TWO_LINES", "two\nlines")
+			env.Values[scriptDaemonKey{}] = &scriptDaemon{followers: map[string]*follower{}}
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			// exits CODE COMMAND... runs a command that must end with that code.
-			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
-				err := ts.Exec(args[1], args[2:]...)
-				if got := exitCode(err); got != args[0] {
-					ts.Fatalf("exit code %s, want %s", got, args[0])
-				}
-			},
-		},
+		Cmds: scriptCommands(),
 	})
+}
+
+// scriptCommands are kured's own commands of scripts; those with a daemon are in daemon_test.go.
+func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
+	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		// exits CODE COMMAND... runs a command that must end with that code.
+		"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+			err := ts.Exec(args[1], args[2:]...)
+			if got := exitCode(err); got != args[0] {
+				ts.Fatalf("exit code %s, want %s", got, args[0])
+			}
+		},
+		"daemon":    daemonCommand,
+		"follow":    followCommand,
+		"sees":      seesCommand,
+		"interrupt": interruptCommand,
+	}
 }
 
 func exitCode(err error) string {

@@ -3,124 +3,286 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/terminal"
 )
 
+// Exit codes of the commands that ask the daemon, where there is no answer, as
+// in sysexits(3). Smaller ones are answers.
+const (
+	exitUnavailable = 69 // EX_UNAVAILABLE: the daemon is not running
+	exitSoftware    = 70 // EX_SOFTWARE: everything else
+)
+
+// stateCode is the exit code that a state is for those who ask: 0 idle, 1 a
+// reboot is wanted, 2 in a cycle, 3 blocked, 4 failed. A phase of a newer daemon
+// that is not known here is exitSoftware.
+func stateCode(s status.Status) int {
+	if s.Reason == status.RebootOverdue || s.Reason == status.GaveUp {
+		return 4 // accepted, and nothing goes on
+	}
+	switch s.Phase {
+	case status.Idle:
+		return 0
+	case status.Starting, status.Queued, status.BackingOff:
+		return 1
+	case status.Locked, status.Draining, status.Rebooting, status.Returning, status.RollingBack:
+		return 2
+	case status.Blocked:
+		return 3
+	case status.Held:
+		return 4
+	}
+	return exitSoftware
+}
+
+// stateCodes is stateCode for the help of a command.
+const stateCodes = `Exit codes: 0 no reboot is wanted; 1 one is wanted: starting, queued or backing
+off; 2 in a cycle: locked, draining, rebooting, returning or rolling back; 3
+blocked; 4 failed: held, or nothing goes on any more. Where there is no answer:
+64 wrong command line, 69 kured is not running, 70 any other error.`
+
+// exitState ends a command that has answered with a state.
+func exitState(s status.Status) error {
+	code := stateCode(s)
+	if code == 0 {
+		return nil
+	}
+	return &exitError{code, errors.New("")} // an answer, and nothing to say about it
+}
+
+// asDaemonError gives an error of control.Client its exit code.
+func asDaemonError(err error) error {
+	var coded *exitError
+	var refused *control.RefusedError
+	switch {
+	case err == nil, errors.As(err, &coded):
+		return err
+	case errors.Is(err, control.ErrNotRunning):
+		return &exitError{exitUnavailable, err}
+	case errors.As(err, &refused) && refused.Code == 400:
+		return &exitError{exitUsage, err}
+	}
+	return &exitError{exitSoftware, err}
+}
+
+// askLimit bounds a question that the daemon answers at once.
+const askLimit = 5 * time.Second
+
+// statusOptions are the flags of kured status.
+type statusOptions struct {
+	output outputFormat
+	watch  bool
+	all    bool
+	socket string
+}
+
 func newStatus() *cobra.Command {
-	var output string
+	var o statusOptions
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Tell what kured does on this node and what it waits for",
-		Args:  args(cobra.NoArgs),
+		Long: `Tell what kured does on this node and what it waits for, or with --all on every
+node of the cluster. The daemon answers; where it is not running the command
+says so, and what the API server knows of this node.
+
+With --watch it goes on telling until it is interrupted, also while the daemon
+is started anew: on a terminal in its place, elsewhere a line for each change.
+Colours are only on a terminal, and not if $NO_COLOR is set.
+
+` + stateCodes + `
+With --all it is 0 if all nodes could be listed.`,
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				return &exitError{exitUsage, fmt.Errorf("--output %q: must be text or json", output)}
+			if o.all {
+				return statusAll(cmd, o)
 			}
-			socket, err := cmd.Flags().GetString("socket")
-			if err != nil {
-				return err
+			if o.watch {
+				return watchStatus(cmd, o)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(cmd.Context(), askLimit)
 			defer cancel()
-			s, err := control.Client{Path: socket}.Status(ctx)
+			s, err := control.Client{Path: o.socket}.Status(ctx)
+			if errors.Is(err, control.ErrNotRunning) {
+				return lookElsewhere(cmd, o, err)
+			}
 			if err != nil {
-				return err
+				return asDaemonError(err)
 			}
-			if output == "json" {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(s)
+			if err := showStatus(cmd.OutOrStdout(), o.output, s); err != nil {
+				return asDaemonError(err)
 			}
-			return printStatus(cmd.OutOrStdout(), s, time.Now())
+			return exitState(s)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
-	cmd.Flags().String("socket", control.DefaultPath, "control socket of the daemon")
+	outputFlag(cmd, &o.output, outText, outWide, outJSON, outYAML)
+	flags := cmd.Flags()
+	flags.BoolVar(&o.all, "all", false, "every node, from the API server")
+	flags.BoolVarP(&o.watch, "watch", "w", false, "go on telling what changes")
+	socketFlag(cmd, &o.socket)
+	lockFlags(flags)
 	return cmd
 }
 
-// printStatus writes a status for people.
-func printStatus(w io.Writer, s status.Status, now time.Time) error {
-	var b strings.Builder
-	row := func(key, format string, args ...any) {
-		fmt.Fprintf(&b, "%-9s %s\n", key+":", fmt.Sprintf(format, args...))
-	}
-	name := s.Node
-	if name == "" {
-		name = "(not known yet)"
-	}
-	row("node", "%s", name)
-	row("phase", "%s, for %s", s.Phase, ago(now, s.Since))
-	if s.Reason != "" {
-		row("reason", "%s", s.Reason)
-	}
-	if s.Detail != "" {
-		row("detail", "%s", s.Detail)
-	}
-	if s.Next != nil {
-		row("next", "%s (in %s)", s.Next.UTC().Format(time.RFC3339), ago(*s.Next, now))
-	}
-	if d := s.Demand; d != nil {
-		row("wanted", "for %s, by %s", ago(now, d.Since), d.Path)
-		if len(d.Reasons) > 0 {
-			row("because", "%s", strings.Join(d.Reasons, ", "))
+// socketFlag adds --socket to a command.
+func socketFlag(cmd *cobra.Command, into *string) {
+	cmd.Flags().StringVar(into, "socket", control.DefaultPath, "control socket of the daemon")
+}
+
+// lookElsewhere is for a daemon that is down: people are shown what the API
+// server knows of this node, and the exit code stays that of down.
+func lookElsewhere(cmd *cobra.Command, o statusOptions, down error) error {
+	if o.output == outText || o.output == outWide {
+		ctx, cancel := context.WithTimeout(cmd.Context(), askLimit)
+		defer cancel()
+		text, err := statusElsewhere(ctx, cmd)
+		if err != nil {
+			down = fmt.Errorf("%w\nwhat the API server knows of this node is not known here: %w", down, err)
+		} else if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
+			return asDaemonError(err)
 		}
 	}
-	if q := s.Queue; q != nil {
-		showQueue(row, *q)
+	return &exitError{exitUnavailable, down}
+}
+
+// showStatus writes one status.
+func showStatus(w io.Writer, o outputFormat, s status.Status) error {
+	switch o {
+	case outJSON, outYAML:
+		return encode(w, o, s)
 	}
-	if d := s.Drain; d != nil {
-		row("drain", "%d of %d pods gone", d.Gone, d.Pods)
-		for _, held := range d.Held {
-			fmt.Fprintf(&b, "%10s%s\n", "", held)
-		}
-	}
-	_, err := io.WriteString(w, b.String())
+	t := terminal.Of(w)
+	_, err := io.WriteString(w, t.Cut(statusText(s, time.Now(), t, o == outWide)))
 	return err
 }
 
-// showQueue adds what is known of the lock.
-func showQueue(row func(label, format string, args ...any), q status.Queue) {
-	line := "free"
-	if len(q.Holders) > 0 {
-		line = "held by " + strings.Join(q.Holders, ", ")
-	}
-	if q.Zone != "" {
-		line += " of zone " + q.Zone
-	}
-	if q.Limit > 0 {
-		line += fmt.Sprintf("; %d allowed", q.Limit)
-	}
-	if q.Place > 0 {
-		line += fmt.Sprintf("; place %d of %d in the queue", q.Place, q.Waiting)
-	}
-	if len(q.Holders)+q.Waiting+len(q.Unavailable) > 0 {
-		row("lock", "%s", line)
-	}
-	if len(q.Unavailable) > 0 {
-		row("down", "%s (they use up the same limit)", strings.Join(q.Unavailable, ", "))
-	}
-	if q.Uncounted != "" {
-		row("down", "not counted: %s", q.Uncounted)
-	}
-	if q.Enforced != nil {
-		keeper := "the API server"
-		if !*q.Enforced {
-			keeper = "the nodes alone; apply wall.yaml"
+// watchStatus tells each change until it is interrupted, and ends with the code
+// of what it told last.
+func watchStatus(cmd *cobra.Command, o statusOptions) error {
+	show := watcher(cmd.OutOrStdout(), o.output)
+	changes := make(chan seen)
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- follow(ctx, control.Client{Path: o.socket}, changes) }()
+	tick := time.NewTicker(time.Second) // "for 3s" goes on where it is drawn anew
+	defer tick.Stop()
+	var last seen
+	for {
+		select {
+		case last = <-changes:
+		case err := <-ended:
+			if cmd.Context().Err() == nil {
+				return asDaemonError(err)
+			}
+			if last.down != nil {
+				return asDaemonError(last.down)
+			}
+			return exitState(last.status)
+		case <-tick.C:
+			if last.status.Phase == "" && last.down == nil {
+				continue // nothing heard yet
+			}
 		}
-		row("rules", "kept by %s", keeper)
+		if err := show(last); err != nil {
+			cancel()
+			<-ended
+			return asDaemonError(err)
+		}
 	}
 }
 
-// ago is the time from then to now, in whole seconds.
-func ago(now, then time.Time) time.Duration {
-	return max(0, now.Sub(then)).Round(time.Second)
+// seen is what was heard last: a status, or why there is none.
+type seen struct {
+	status status.Status
+	down   error
+}
+
+// retryEvery is how often a daemon that is down is asked again.
+const retryEvery = time.Second
+
+// follow passes on each change until ctx ends. A daemon that goes away is waited for.
+func follow(ctx context.Context, c control.Client, changes chan<- seen) error {
+	pass := func(s seen) error {
+		select {
+		case changes <- s:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	for {
+		err := c.Watch(ctx, func(s status.Status) error { return pass(seen{status: s}) })
+		if !errors.Is(err, control.ErrNotRunning) {
+			return err
+		}
+		if err := pass(seen{down: err}); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// watcher shows what is seen, in the way that fits the place and the format. It
+// is called again for what it has shown already.
+func watcher(w io.Writer, o outputFormat) func(seen) error {
+	var last string
+	once := func(text, written string) error { // for what is told only once
+		if text == last {
+			return nil
+		}
+		last = text
+		_, err := io.WriteString(w, written)
+		return err
+	}
+	t := terminal.Of(w)
+	switch {
+	case o == outJSON || o == outYAML:
+		return func(s seen) error {
+			if s.down != nil {
+				last = "" // a daemon that is back is told, whatever it says
+				return nil
+			}
+			text, err := streamed(o, s.status)
+			if err != nil {
+				return err
+			}
+			return once(text, text)
+		}
+	case !t.Live:
+		return func(s seen) error {
+			line := changeLine(s)
+			return once(line, time.Now().UTC().Format(time.RFC3339)+" "+line+"\n")
+		}
+	}
+	screen := terminal.NewScreen(t)
+	return func(s seen) error {
+		if s.down != nil {
+			return screen.Draw(t.Paint(terminal.Red, s.down.Error()))
+		}
+		return screen.Draw(statusText(s.status, time.Now(), t, o == outWide))
+	}
+}
+
+// streamed is a status as one of many: a line of JSON, or a document of YAML.
+func streamed(o outputFormat, s status.Status) (string, error) {
+	if o == outJSON {
+		text, err := json.Marshal(s)
+		return string(text) + "\n", err
+	}
+	var b textBuilder
+	err := encode(&b, o, s)
+	return "---\n" + b.String(), err
 }

@@ -36,8 +36,11 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	if e.Code == http.StatusForbidden {
+	switch e.Code {
+	case http.StatusForbidden:
 		return e.What + " (try sudo)"
+	case http.StatusBadRequest, http.StatusConflict:
+		return e.What
 	}
 	return fmt.Sprintf("kured refuses %s: %s", e.path, e.What)
 }

@@ -23,11 +23,11 @@ import (
 // own units.
 const RequestName = "request"
 
-// Bounds on what a person says, so that with who and when it fits into the 200
-// bytes that are kept of a line.
+// Bounds on what a person says, so that with who and when it fits into what is
+// kept of a line.
 const (
 	MaxReason = 120 // bytes
-	maxBy     = 32  // bytes
+	MaxBy     = 32  // characters
 )
 
 // Verbs carries orders out. All that they change are files of this machine,
@@ -52,7 +52,11 @@ func (v Verbs) Do(_ context.Context, verb Verb, o Order) (Outcome, error) {
 		return Outcome{}, &Refusal{What: fmt.Sprintf("%.20q is no verb", verb)}
 	}
 	done, err := do(o)
-	if err != nil {
+	var refused *Refusal
+	switch {
+	case errors.As(err, &refused):
+		return Outcome{}, err
+	case err != nil:
 		return Outcome{}, fmt.Errorf("%s: %w", verb, err)
 	}
 	if done.Changed {
@@ -158,8 +162,8 @@ func (o Order) Check(verb Verb, now time.Time) error {
 		return refuse("the reason has %d bytes, at most %d are kept", len(o.Reason), MaxReason)
 	case !oneLine(o.Reason):
 		return refuse("the reason is not one line of printable text")
-	case len(o.By) > maxBy || !oneLine(o.By):
-		return refuse("who says it is not one line of at most %d bytes of printable text", maxBy)
+	case utf8.RuneCountInString(o.By) > MaxBy || !oneLine(o.By):
+		return refuse("who says it is not one line of at most %d characters of printable text", MaxBy)
 	case o.Reason != "" && strings.TrimSpace(o.Reason) != o.Reason:
 		return refuse("the reason has space around it")
 	case verb == Pause && o.Reason == "":

@@ -113,7 +113,7 @@ func TestRequestThatNobodyWatches(t *testing.T) {
 	_, err := Client{path}.Do(t.Context(), Request, Order{})
 	var refused *RefusedError
 	if !errors.As(err, &refused) || refused.Code != http.StatusConflict ||
-		refused.What != "request: "+v.Sentinel+" is not among the paths of the key sentinel.paths in kured.toml: add it" {
+		refused.What != v.Sentinel+" is not among the paths of the key sentinel.paths in kured.toml: add it" {
 		t.Errorf("refused with %v", err)
 	}
 	if _, err := os.Stat(v.Sentinel); !errors.Is(err, fs.ErrNotExist) {
@@ -140,7 +140,7 @@ func TestPauseAndResume(t *testing.T) {
 	until := noon.Add(90*time.Minute + time.Millisecond).In(time.FixedZone("", 3600))
 	w.check(w.told(Pause, Order{Reason: "disk repair", By: "alice", Until: &until}), "true: this node is paused until 2026-11-22T13:30:00Z")
 	w.check(says(), "false paused paused until 2026-11-22T13:30:00Z (disk repair; by alice, uid 0, 2026-11-22T12:00:00Z)")
-	longest := Order{Reason: strings.Repeat("x", MaxReason), By: strings.Repeat("y", maxBy), Until: &until}
+	longest := Order{Reason: strings.Repeat("x", MaxReason), By: strings.Repeat("y", MaxBy), Until: &until}
 	w.told(Pause, longest)
 	if s := says(); !strings.HasSuffix(s, "xxx; by yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy, uid 0, 2026-11-22T12:00:00Z)") {
 		t.Errorf("the longest: %s", s)
@@ -181,7 +181,7 @@ func TestOrdersThatAreWrong(t *testing.T) {
 		{Request, Order{Reason: "\x1b[2J"}, "the reason is not one line of printable text"},
 		{Request, Order{Reason: "\xff"}, "the reason is not one line of printable text"},
 		{Request, Order{Reason: " x"}, "the reason has space around it"},
-		{Request, Order{By: "a\tb"}, "who says it is not one line of at most 32 bytes of printable text"},
+		{Request, Order{By: "a\tb"}, "who says it is not one line of at most 32 characters of printable text"},
 		{Request, Order{Until: &later}, "request takes no time"},
 		{Cancel, Order{Reason: "x"}, "cancel takes no reason"},
 		{Resume, Order{Reason: "x"}, "resume takes no reason"},
