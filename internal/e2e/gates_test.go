@@ -101,7 +101,7 @@ func TestWindowClosesDuringDrain(t *testing.T) {
 	if blocked.Next == nil || !blocked.Next.Equal(next) {
 		t.Errorf("kured status says that it goes on at %v, want %s", blocked.Next, next)
 	}
-	text, err := n.Exec(s.ctx, "kured", "status")
+	text, err := answer(s.ctx, n, "kured", "status")
 	s.must(err)
 	contains(t, "kured status", text, "blocked", "outside-window", next.Format(time.RFC3339))
 	s.neverAsked(n, "")

@@ -185,7 +185,7 @@ func (p *packaged) runs(version string) {
 		version = cluster.Release // the program that it was made from
 	}
 	p.poll("kured "+version+" to answer", func() (bool, error) {
-		out, err := p.n.Exec(p.ctx, "kured", "status", "-o", "json")
+		out, err := answer(p.ctx, p.n, "kured", "status", "-o", "json")
 		if _, exited := errors.AsType[*nodes.ExitError](err); exited {
 			return false, nil // it has just been started
 		}

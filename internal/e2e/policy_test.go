@@ -206,7 +206,7 @@ func TestDrainThatIsHeld(t *testing.T) {
 	o.queue(other)
 	now := o.awaitSays(n, status.Held, status.DrainTimeout)
 	contains(t, "kured status", now.Detail, pod, budget)
-	text, err := n.Exec(o.ctx, "kured", "status")
+	text, err := answer(o.ctx, n, "kured", "status")
 	o.must(err)
 	contains(t, "kured status", text, "held", "drain-timeout", pod)
 	contains(t, "StatusText", o.statusText(n), "held: ", pod)

@@ -88,7 +88,7 @@ func TestNodeNeverComesBack(t *testing.T) {
 		if now.Phase != status.Queued || now.Reason != status.LockFull || now.Queue == nil || !slices.Equal(now.Queue.Holders, []string{lost.Name}) {
 			t.Errorf("%s says: %+v, queue %+v", n.Name, now, now.Queue)
 		}
-		text, err := n.Exec(o.ctx, "kured", "status")
+		text, err := answer(o.ctx, n, "kured", "status")
 		o.must(err)
 		if !strings.Contains(text, lost.Name+" hold") {
 			t.Errorf("kured status on %s does not say who holds:\n%s", n.Name, text)

@@ -110,7 +110,7 @@ func TestSentinelThatComesBack(t *testing.T) {
 	if now.Next == nil || time.Until(*now.Next) < 23*time.Hour {
 		t.Errorf("kured status says that it goes on at %v", now.Next)
 	}
-	text, err := n.Exec(s.ctx, "kured", "status")
+	text, err := answer(s.ctx, n, "kured", "status")
 	s.must(err)
 	contains(t, "kured status", text, "held", string(status.RebootBudget), why)
 	contains(t, "StatusText", s.statusText(n), "held: "+why)
