@@ -63,8 +63,8 @@ var flags = map[string]*meaning{
 	"message-template-drain":    {"notify.templates", func(c Config) any { return c.Notify[0].Templates }, map[string]string{"drain": "Draining {{.Node}}"}},
 	"message-template-reboot":   {"notify.templates", func(c Config) any { return c.Notify[0].Templates }, map[string]string{"reboot": "Rebooting {{.Node}}"}},
 	"message-template-uncordon": {"notify.templates", func(c Config) any { return c.Notify[0].Templates }, map[string]string{"back": "{{.Node}} is back"}},
-	"metrics-host":              nil,
-	"metrics-port":              nil,
+	"metrics-host":              {"metrics.listen", func(c Config) any { return c.Metrics.Listen }, []string{"10.0.0.1:9788"}},
+	"metrics-port":              {"metrics.listen", func(c Config) any { return c.Metrics.Listen }, []string{"127.0.0.1:8080"}},
 	"log-format":                {"log.format", func(c Config) any { return c.Log.Format }, "json"},
 }
 

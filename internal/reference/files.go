@@ -19,6 +19,10 @@ func Files(root string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	metrics, err := Metrics(root)
+	if err != nil {
+		return nil, err
+	}
 	files := map[string][]byte{
 		"packaging/kured.toml":        Shipped(tables),
 		"cmd/kured/kured.schema.json": schema,
@@ -28,6 +32,8 @@ func Files(root string) (map[string][]byte, error) {
 		text       []byte
 	}{
 		{"docs/man/kured.toml.5.md", "keys", Keys(tables)},
+		{"docs/troubleshoot.md", "words", Words()},
+		{"docs/operate.md", "metrics", metrics},
 	} {
 		whole, err := os.ReadFile(filepath.Join(root, part.page))
 		if err != nil {
