@@ -26,14 +26,17 @@ func (g *grouper) add(e entry) {
 		g.machines[e.machine] = e.boot
 	}
 	required := e.id == telemetry.MessageID(string(status.MessageRebootRequired))
-	if e.cycle == "" && required {
-		e.cycle = e.boot // the first entry of all may be written before the cycle has its name
+	notRequired := e.id == telemetry.MessageID(string(status.MessageNotRequired))
+	if e.cycle == "" && (required || notRequired) {
+		e.cycle = e.boot // the first and the last entry may be written while no cycle runs
 	}
 	if e.cycle == "" {
 		return
 	}
 	c := g.find(e)
 	switch {
+	case c == nil && notRequired:
+		return // of what began before this journal
 	case c == nil, c.over() && required: // within a boot a reboot can be wanted, not wanted, and wanted again
 		c = g.begin(e)
 	case c.over() && c.Result != Abandoned:

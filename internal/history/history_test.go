@@ -97,6 +97,12 @@ func TestRead(t *testing.T) {
 			02:00:00 a id=required packages=x reboot required
 			02:00:03 a cycle=a phase=locked lock taken`,
 			[]string{"a 02:00:00 running tries=1 x: queued 3s locked 0s"}},
+		{"nor does the last one", `
+			02:00:00 a id=required packages=x reboot required
+			02:00:03 a cycle=a phase=queued waiting
+			02:00:05 a id=not-required reboot not required any more
+			03:00:00 b id=not-required reboot not required any more`,
+			[]string{"a 02:00:00 abandoned tries=0 x: queued 5s"}},
 		{"two tries, and a daemon that is restarted", `
 			02:00:00 a cycle=a id=required reboot required
 			02:00:01 a cycle=a phase=blocked reason=outside-window blocked: outside the windows
