@@ -79,6 +79,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	root.AddCommand(newRun(), newUncordon(), newStatus(), newLock(), newConfig(), newVersion())
 	root.AddCommand(newRequest(), newCancel(), newPause(), newResume())
+	root.AddCommand(newHistory())
 	root.AddCommand(newHook())
 	root.AddCommand(newSource())
 	return root

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kured-host/kured/internal/history"
+	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/terminal"
+)
+
+func newHistory() *cobra.Command {
+	var output outputFormat
+	var since, from string
+	var last int
+	cmd := &cobra.Command{
+		Use:   "history",
+		Short: "Show past cycles of this node: when, why, how long, with what result",
+		Long: `Show past cycles of this node: when, why, how long, with what result.
+
+It reads what kured wrote into the journal, which has to outlive a reboot for
+that (Storage=persistent in journald.conf(5)), and log.format has to be that of
+the journal. Times are in UTC. The last cycle is the last line.
+
+  WAIT    something said: not now, or the last try was rolled back
+  QUEUE   the node waited for its turn
+  DRAIN   from the lock to the reboot
+  REBOOT  from asking logind until kured ran again
+  RETURN  until the node had proved that it is well
+
+A result is "verified" (rebooted, and well), "gave-up" (rebooted, and not well in
+time), "abandoned" (not wanted any more), "running", or "unfinished" (the machine
+went down without kured). Below a cycle stands why tries were rolled back.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			begin, err := sinceWhen(since, time.Now(), time.Local)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("--since %w", err)}
+			}
+			if last < 1 || last > history.MaxCycles {
+				return &exitError{exitUsage, fmt.Errorf("--number %d: must be 1 to %d", last, history.MaxCycles)}
+			}
+			log, err := readHistory(cmd, from, begin, last)
+			if err != nil {
+				return err
+			}
+			if output != outText {
+				return encode(cmd.OutOrStdout(), output, log)
+			}
+			if log.Unread > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "kured: lines of the journal that could not be read: %d\n", log.Unread)
+			}
+			if len(log.Cycles) == 0 && from == "" && os.Geteuid() != 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "kured: only root and the groups systemd-journal and adm see the whole journal")
+			}
+			return printHistory(cmd.OutOrStdout(), log.Cycles)
+		},
+	}
+	outputFlag(cmd, &output, outText, outJSON, outYAML)
+	cmd.Flags().StringVar(&since, "since", "", "only cycles that went on at or after this `time`: 2026-11-20, \"2026-11-20 15:04\", RFC 3339, or so long ago: 36h, 7d")
+	cmd.Flags().IntVarP(&last, "number", "n", 20, "the last `N` cycles")
+	cmd.Flags().StringVar(&from, "from", "", "read a `file` that journalctl -o json wrote, - for standard input, not the journal")
+	return cmd
+}
+
+// readHistory finds the cycles in the journal, or in a file.
+func readHistory(cmd *cobra.Command, from string, since time.Time, last int) (history.Log, error) {
+	switch from {
+	case "":
+		return readJournal(cmd.Context(), since, last)
+	case "-":
+		return history.Read(cmd.InOrStdin(), since, last)
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return history.Log{}, err
+	}
+	defer f.Close()
+	return history.Read(f, since, last)
+}
+
+// readJournal lets journalctl read the journal: its files are no interface. Only
+// what root wrote counts, because everybody may write there under any name.
+func readJournal(ctx context.Context, since time.Time, last int) (history.Log, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	journalctl := exec.CommandContext(ctx, "journalctl", "--output=json", "--no-pager", "--quiet",
+		"--output-fields="+strings.Join(history.Fields(), ","), "SYSLOG_IDENTIFIER=kured", "_UID=0")
+	var complaint bytes.Buffer
+	journalctl.Stderr = &complaint
+	lines, err := journalctl.StdoutPipe()
+	if err == nil {
+		err = journalctl.Start()
+	}
+	if err != nil {
+		return history.Log{}, fmt.Errorf("run journalctl: %w", err)
+	}
+	log, err := history.Read(lines, since, last)
+	if err != nil {
+		cancel()
+	}
+	if err := errors.Join(err, journalctl.Wait()); err != nil {
+		if said := status.Clean(complaint.String(), 300); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return history.Log{}, fmt.Errorf("journalctl: %w", err)
+	}
+	return log, nil
+}
+
+// sinceWhen reads a time of the past; none is the zero time.
+func sinceWhen(text string, now time.Time, zone *time.Location) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.AddDate(0, 0, -int(n)), nil
+		}
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	for _, form := range []string{time.RFC3339, time.DateOnly, "2006-01-02 15:04", time.DateTime} {
+		if t, err := time.ParseInLocation(form, text, zone); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q: must be a time such as 2026-11-20, \"2026-11-20 15:04\" or 2026-11-20T15:04:05Z, or so long ago, such as 36h or 7d", text)
+}
+
+// printHistory writes cycles for people.
+func printHistory(w io.Writer, cycles []history.Cycle) error {
+	if len(cycles) == 0 {
+		_, err := fmt.Fprintln(w, "no cycles in the journal")
+		return err
+	}
+	nodes := map[string]bool{}
+	for _, c := range cycles {
+		nodes[c.Node] = true
+	}
+	var text bytes.Buffer
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	row := func(node string, cells ...string) {
+		if len(nodes) > 1 {
+			cells = append([]string{node}, cells...)
+		}
+		for i, c := range cells {
+			if c == "" || c == "0s" || c == "0" {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
+	}
+	short := func(d time.Duration) string { return d.Round(time.Second).String() }
+	row("NODE", "BEGAN", "TOOK", "TRIES", "RESULT", "WAIT", "QUEUE", "DRAIN", "REBOOT", "RETURN", "WHY")
+	for _, c := range cycles {
+		result := string(c.Result)
+		if c.Result == history.Running && c.Phase != "" {
+			result += " (" + string(c.Phase) + ")"
+		}
+		row(c.Node, c.Began.Format(time.RFC3339), short(c.Took()), strconv.Itoa(c.Tries), result,
+			short(c.In(status.Starting, status.Blocked, status.BackingOff, status.Held)), short(c.In(status.Queued)),
+			short(c.In(status.Locked, status.Draining, status.RollingBack)), short(c.In(status.Rebooting)), short(c.In(status.Returning)),
+			strings.Join(c.Packages, ", "))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	screen := terminal.Of(w)
+	for i, line := range strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n") {
+		if _, err := fmt.Fprintln(w, screen.Cut(strings.TrimRight(line, " "))); err != nil {
+			return err
+		}
+		if i == 0 {
+			continue
+		}
+		for _, s := range cycles[i-1].Setbacks {
+			line := fmt.Sprintf("  %s %s: %s", s.At.Format(time.RFC3339), s.Reason, s.Detail)
+			if _, err := fmt.Fprintln(w, screen.Cut(line)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
