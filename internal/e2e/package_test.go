@@ -57,6 +57,7 @@ func debLife(p *packaged) {
 	p.sh("apt-get install -y -qq " + first)
 	p.installed(cluster.Release)
 	p.sandboxed()
+	p.ordered()
 	if conf := p.sh("dpkg-query -W -f '${Conffiles}' kured"); !strings.Contains(conf, confFile) {
 		p.Errorf("dpkg knows the conffiles %q, want %s", conf, confFile)
 	}
