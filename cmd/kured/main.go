@@ -79,6 +79,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	root.AddCommand(newRun(), newUncordon(), newStatus(), newLock(), newConfig(), newVersion())
 	root.AddCommand(newRequest(), newCancel(), newPause(), newResume())
+	root.AddCommand(newDoctor(), newManifests())
+	root.AddCommand(newWhy(), newPlanDrain())
 	root.AddCommand(newHistory())
 	root.AddCommand(newHook())
 	root.AddCommand(newSource())

@@ -51,6 +51,7 @@ func scriptCommands() map[string]func(ts *testscript.TestScript, neg bool, args 
 			}
 		},
 		"daemon":    daemonCommand,
+		"moments":   momentsCommand,
 		"follow":    followCommand,
 		"sees":      seesCommand,
 		"interrupt": interruptCommand,
