@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +69,7 @@ func asDaemonError(err error) error {
 		return err
 	case errors.Is(err, control.ErrNotRunning):
 		return &exitError{exitUnavailable, err}
-	case errors.As(err, &refused) && refused.Code == 400:
+	case errors.As(err, &refused) && refused.Code == http.StatusBadRequest:
 		return &exitError{exitUsage, err}
 	}
 	return &exitError{exitSoftware, err}

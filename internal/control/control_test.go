@@ -49,6 +49,12 @@ func serveAll(t *testing.T, path string, d Daemon) (stop func() error) {
 	return stop
 }
 
+// still is a status whose changes nobody tells.
+type still func() status.Status
+
+func (s still) Now() status.Status             { return s() }
+func (still) Watch() (<-chan struct{}, func()) { return nil, func() {} }
+
 func idle() status.Status { return status.Status{Phase: status.Idle} }
 
 func TestStatus(t *testing.T) {

@@ -176,8 +176,12 @@ func (h *handler) order(w http.ResponseWriter, r *http.Request, verb Verb) {
 		return
 	}
 	o.uid = uid
-	h.telling <- struct{}{} // no order takes long
-	defer func() { <-h.telling }()
+	select {
+	case h.telling <- struct{}{}:
+		defer func() { <-h.telling }()
+	case <-r.Context().Done():
+		return
+	}
 	outcome, err := h.daemon.Verbs.Do(r.Context(), verb, o)
 	var refused *Refusal
 	switch {

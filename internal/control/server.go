@@ -12,11 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/kured-host/kured/internal/status"
 )
 
-// ErrInUse is the error of Listen if another process serves the socket.
+// ErrInUse is the error of New if another process serves the socket.
 var ErrInUse = errors.New("another kured is running")
 
 // Server serves the socket.
@@ -26,17 +24,6 @@ type Server struct {
 	file     os.FileInfo // our socket, to remove no other
 	http     *http.Server
 }
-
-// Listen makes the socket at path with only the status, for who does no more.
-func Listen(path string, now func() status.Status) (*Server, error) {
-	return New(path, Daemon{Status: still(now)})
-}
-
-// still is a status whose changes nobody tells.
-type still func() status.Status
-
-func (s still) Now() status.Status             { return s() }
-func (still) Watch() (<-chan struct{}, func()) { return nil, func() {} }
 
 // New makes the socket at path, with mode 0660. A socket that nobody serves
 // any more is replaced; anything else at path stays and is an error. What d has
