@@ -83,7 +83,8 @@ reboots, a release lets one node more go down than is allowed.
 
 The reason and your name are written on the Node, where its kured finds and
 logs them, and in an Event that "kubectl describe node NODE" shows.`,
-		Args: args(cobra.ExactArgs(1)),
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: completeNodes,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if err := lock.CheckWhy(why); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("--reason %w", err)}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -142,6 +143,17 @@ $`)
 	if err := json.Unmarshal([]byte(out), &listed); err != nil || listed.Name != "kured-lock" || listed.Namespace != "kube-system" || listed.Limit != 1 ||
 		len(listed.Holders) != 1 || listed.Holders[0].Node != "node-a" || listed.Holders[0].Phase != "draining" || listed.Waiters == nil {
 		t.Errorf("as JSON: %v\n%s", err, out)
+	}
+
+	// A shell completes NODE by who is in the lock, and by nothing where nobody answers.
+	for kubeconfig, want := range map[string]string{nodeB: "node-a\tholds the lock: draining\n:4\n", "/nowhere": ":4\n"} {
+		var b bytes.Buffer
+		root := newRoot()
+		root.SetArgs([]string{"__complete", "lock", "release", "--config", filepath.Join(c.dir, "kured.toml"), "--kubeconfig", kubeconfig, ""})
+		root.SetOut(&b)
+		if err := root.ExecuteContext(t.Context()); err != nil || b.String() != want {
+			t.Errorf("completions with %s: %q, %v", kubeconfig, b.String(), err)
+		}
 	}
 
 	// A node's credential releases nobody else, present or gone.
