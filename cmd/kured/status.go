@@ -146,7 +146,7 @@ func lookElsewhere(cmd *cobra.Command, o statusOptions, down error) error {
 		defer cancel()
 		text, err := statusElsewhere(ctx, cmd)
 		if err != nil {
-			down = fmt.Errorf("%w\nwhat the API server knows of this node is not known here: %w", down, err)
+			down = fmt.Errorf("%w\nand the API server cannot be asked for this node: %w", down, err)
 		} else if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
 			return asDaemonError(err)
 		}
