@@ -203,7 +203,18 @@ func (a ask) cluster(c *kube.Cluster) []doctor.Check {
 			ends, err := kube.NewCertificate(cfg.Kubernetes.Kubeconfig).Expiry()
 			return doctor.Expiry(ends, err, time.Now())
 		}),
-		check("right", d.Rights), check("node", d.Self), check("wall", d.Wall), check("lock", d.Object),
+		check("right", d.Rights),
+		check("node", func(ctx context.Context) []doctor.Finding {
+			found := d.Self(ctx)
+			if err := a.fits(c.IsKubelet()); err != nil {
+				found = append(found, doctor.Finding{Level: doctor.Fail, Text: err.Error(), Remedy: "correct [node] in /etc/kured/kured.toml"})
+			}
+			return found
+		}),
+		check("wall", d.Wall), check("lock", d.Object),
+		check("pool", func(context.Context) []doctor.Finding {
+			return doctor.Pool(c.Labels, cfg.Lock.NodeSelector, cfg.Lock.TopologyKey)
+		}),
 		check("policy", d.Policy), check("clock", d.Clock), check("DaemonSet", d.Rival),
 	}
 }

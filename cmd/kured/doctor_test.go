@@ -239,6 +239,18 @@ func TestDoctorAtRealAPIServer(t *testing.T) {
 		}
 		expect(t, found, doctor.Fail, "kubeconfig: the API server "+plane.Server()+" cannot be reached")
 	})
+	t.Run("what does not fit the Node", func(t *testing.T) {
+		p.configure("[lock]\nnode_selector = \"pool=web\"\n[node]\nlabels_before = { \"kubernetes.io/state\" = \"away\" }\n")
+		defer p.configure("")
+		found := p.examine()
+		for _, text := range []string{"warning pool: this node is not one of the pool's", "fail node: "} {
+			if !slices.ContainsFunc(found, func(f doctor.Finding) bool {
+				return strings.HasPrefix(string(f.Level)+" "+f.Check+": "+f.Text, text)
+			}) {
+				t.Errorf("nothing says %q", text)
+			}
+		}
+	})
 	t.Run("another lock", func(t *testing.T) {
 		p.configure("[lock]\nname = \"kured-lock-web\"\n")
 		defer p.configure("")

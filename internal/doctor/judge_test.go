@@ -184,6 +184,14 @@ func TestSecret(t *testing.T) {
 	say(t, one(Secret(path, check)), "ok: ")
 }
 
+func TestPool(t *testing.T) {
+	own := map[string]string{"pool": "web", "zone": "eu-1a"}
+	say(t, Pool(own, "", ""), "ok: every node; zones do not matter")
+	say(t, Pool(own, "pool in (web, db)", "zone"), "ok: pool in (web, db); zone eu-1a")
+	say(t, Pool(own, "pool=db", "rack"), "warning: this node is not one of the pool's", "warning: the Node has no label rack")
+	say(t, Pool(own, "pool=a=b", ""), "fail: ")
+}
+
 func TestVersions(t *testing.T) {
 	say(t, Versions("1.0.0", "252", "v1.29.1", 29), "warning: kured 1.0.0, systemd 252, Kubernetes v1.29.1: the API server can keep")
 	say(t, Versions("1.0.0", "", "v1.30.0", 30), "ok: kured 1.0.0, Kubernetes v1.30.0")
