@@ -64,7 +64,8 @@ type Daemon struct {
 // Source is the status and its changes; see Feed.
 type Source interface {
 	Now() status.Status
-	// Watch signals after a change; several may come as one. stop ends it.
+	// Watch signals after a change; several may come as one. stop ends it. A change
+	// without a signal is seen within two seconds.
 	Watch() (changed <-chan struct{}, stop func())
 }
 

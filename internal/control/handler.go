@@ -22,6 +22,16 @@ const (
 	gatesWithin = time.Minute      // asking all gates, and waiting for others who do
 )
 
+// lookAgain is how often the status is looked at while somebody watches: some of
+// it comes from elsewhere, and nobody signals that.
+const lookAgain = 2 * time.Second
+
+// pace is how a watcher is served.
+type pace struct {
+	patience time.Duration // with one who does not read
+	again    time.Duration // between two looks
+}
+
 // failure is the body of every answer that is not 200.
 type failure struct {
 	Error string `json:"error"`
@@ -35,14 +45,14 @@ type gateList struct {
 // handler answers requests.
 type handler struct {
 	daemon   Daemon
-	patience time.Duration // with a watcher who does not read
+	pace     pace
 	watchers chan struct{} // one element for each
 	asking   chan struct{} // one element while somebody asks the gates
 	telling  chan struct{} // one element while an order is carried out
 }
 
-func newHandler(d Daemon, patience time.Duration) http.Handler {
-	h := &handler{d, patience, make(chan struct{}, maxWatchers), make(chan struct{}, 1), make(chan struct{}, 1)}
+func newHandler(d Daemon, p pace) http.Handler {
+	h := &handler{d, p, make(chan struct{}, maxWatchers), make(chan struct{}, 1), make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	only := func(method, path string, do http.HandlerFunc) {
 		mux.HandleFunc(method+" "+path, do)
@@ -100,6 +110,8 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
+	again := time.NewTicker(h.pace.again)
+	defer again.Stop()
 	var last []byte
 	for {
 		line, err := json.Marshal(h.daemon.Status.Now())
@@ -108,7 +120,7 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		}
 		if !bytes.Equal(line, last) {
 			last = line
-			if conn.SetWriteDeadline(time.Now().Add(h.patience)) != nil {
+			if conn.SetWriteDeadline(time.Now().Add(h.pace.patience)) != nil {
 				return
 			}
 			if _, err := w.Write(append(line, '\n')); err != nil || conn.Flush() != nil {
@@ -117,6 +129,7 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-changed:
+		case <-again.C:
 		case <-r.Context().Done():
 			return
 		}

@@ -40,7 +40,7 @@ func New(path string, d Daemon) (*Server, error) {
 	}
 	s := &Server{path: path, listener: listener, file: info}
 	s.http = &http.Server{
-		Handler:           newHandler(d, slowReader),
+		Handler:           newHandler(d, pace{slowReader, lookAgain}),
 		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,

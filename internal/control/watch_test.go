@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,6 +128,37 @@ func TestWatchTellsChanges(t *testing.T) {
 	}
 }
 
+// What comes from elsewhere is seen, too.
+func TestWatchLooksAgain(t *testing.T) {
+	path := socket(t)
+	var looks atomic.Int32
+	d := Daemon{Status: still(func() status.Status {
+		if looks.Add(1) > 2 {
+			return status.Status{Phase: status.Returning}
+		}
+		return status.Status{Phase: status.Idle}
+	})}
+	s, err := New(path, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.http.Handler = newHandler(d, pace{time.Minute, time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	defer func() { cancel(); <-done }()
+	seen, enough := "", errors.New("enough")
+	err = Client{path}.Watch(t.Context(), func(s status.Status) error {
+		if seen += string(s.Phase) + " "; s.Phase == status.Returning {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || seen != "idle returning " {
+		t.Errorf("%q, %v", seen, err)
+	}
+}
+
 // Who does not read is left, and there are only so many.
 func TestWatchersAreBounded(t *testing.T) {
 	path := socket(t)
@@ -135,7 +167,7 @@ func TestWatchersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.http.Handler = newHandler(Daemon{Status: feed}, 50*time.Millisecond)
+	s.http.Handler = newHandler(Daemon{Status: feed}, pace{50 * time.Millisecond, time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
