@@ -11,8 +11,8 @@ import (
 // quoted are commands in the texts of status.Help.
 var quoted = regexp.MustCompile(`"([^"]+)"`)
 
-// Words is the part of docs/troubleshoot.md on all phases and reasons: a
-// heading for each, what it means and what to do.
+// Words is the part of docs/troubleshoot.md on all phases, reasons and messages:
+// a heading for each, what it means and what to do.
 func Words() []byte {
 	var b strings.Builder
 	b.WriteString("\n## Phases\n")
@@ -22,6 +22,10 @@ func Words() []byte {
 	b.WriteString("\n## Reasons\n")
 	for _, reason := range status.Reasons() {
 		word(&b, string(reason), reason.Help())
+	}
+	b.WriteString("\n## Messages\n\nThese stand in the journal, too, and `journalctl -x` explains them.\n")
+	for _, message := range status.Messages() {
+		word(&b, string(message), message.Help())
 	}
 	return []byte(b.String())
 }
