@@ -2,6 +2,7 @@ package reference
 
 import (
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -127,6 +128,36 @@ func TestExamplesOfYAML(t *testing.T) {
 				} else if err := yaml.UnmarshalStrict([]byte(document), object); err != nil {
 					t.Errorf("%s:%d: %v", page.Path, block.Line, err)
 				}
+			}
+		}
+	}
+}
+
+// Every script in the pages is one that the shell can read.
+func TestExamplesOfScripts(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, block := range page.Blocks {
+			if block.Language != "sh" {
+				continue
+			}
+			cmd := exec.Command("sh", "-n")
+			cmd.Stdin = strings.NewReader(block.Text)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s:%d: %v: %s", page.Path, block.Line, err, out)
+			}
+		}
+	}
+}
+
+// A link to a word of the vocabulary is to the one place where it is explained.
+func TestWordsHaveOnePlace(t *testing.T) {
+	for _, page := range pages(t) {
+		if page.Path != "docs/troubleshoot.md" {
+			continue
+		}
+		for _, anchor := range page.Anchors {
+			if regexp.MustCompile(`-[0-9]+$`).MatchString(anchor) {
+				t.Errorf("docs/troubleshoot.md has two headings %s", anchor)
 			}
 		}
 	}
