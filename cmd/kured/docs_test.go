@@ -185,7 +185,7 @@ func understood(root *cobra.Command, line string) string {
 	return ""
 }
 
-// split is a line of a shell in words, up to a pipe or a redirection. Quotes
+// split is a line of a shell in words, up to a pipe, a redirection or a comment. Quotes
 // may stand within a word; nothing else of a shell is in the pages.
 func split(line string) []string {
 	var words []string
@@ -204,6 +204,8 @@ func split(line string) []string {
 			quote = 0
 		case quote != 0:
 			word.WriteRune(r)
+		case r == '#' && !open: // a comment
+			return words
 		case r == '\'' || r == '"':
 			quote, open = r, true
 		case r == '|' || r == '>' || r == ';' || r == '<':
