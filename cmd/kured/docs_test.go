@@ -1,8 +1,11 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -158,6 +161,41 @@ func TestCommandsInPages(t *testing.T) {
 	if count < 50 {
 		t.Errorf("only %d commands in the pages", count)
 	}
+}
+
+// What "kured config check" says of every example of the configuration: nothing.
+func TestConfigurationsInPages(t *testing.T) {
+	pages, err := reference.Pages("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		for _, block := range page.Blocks {
+			if block.Language != "toml" {
+				continue
+			}
+			// The files that an example names are the reader's.
+			text := regexp.MustCompile(`"/etc/kured/[a-z-]+-url"`).ReplaceAllString(block.Text, strconv.Quote(file(t, "generic+https://example.com/hook\n")))
+			text = regexp.MustCompile(`(web_config_file = )"[^"]+"`).ReplaceAllString(text, "${1}"+strconv.Quote(file(t, "{}\n")))
+			cfg, err := read(t, text)
+			if err == nil {
+				_, err = (&house{env: os.Getenv}).plan(cfg)
+			}
+			if err != nil {
+				t.Errorf("%s:%d: %v", page.Path, block.Line, err)
+			}
+		}
+	}
+}
+
+// file is a file that only root reads, as those with secrets are.
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // understood says what is wrong with a command line, up to a pipe.
