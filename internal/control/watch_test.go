@@ -41,13 +41,17 @@ func TestWatch(t *testing.T) {
 	stop := serveAll(t, path, Daemon{Status: feed})
 	const changes = 200
 	enough := errors.New("enough")
-	var watchers sync.WaitGroup
+	var watchers, present sync.WaitGroup
+	present.Add(4)
 	for range 4 {
 		watchers.Go(func() {
 			seen, first := -1, true
 			err := Client{path}.Watch(t.Context(), func(s status.Status) error {
-				if first && s.Phase != status.Starting {
-					t.Errorf("first %+v", s)
+				if first {
+					if s.Phase != status.Starting {
+						t.Errorf("first %+v", s)
+					}
+					present.Done()
 				}
 				first = false
 				if s.Drain != nil {
@@ -65,7 +69,7 @@ func TestWatch(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "four watch", func() bool { return feed.watching() == 4 })
+	present.Wait()
 	for i := range changes + 1 {
 		feed.Publish(status.Status{Phase: status.Draining, Drain: &status.Drain{Pods: changes, Gone: i}})
 	}
