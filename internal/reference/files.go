@@ -23,6 +23,10 @@ func Files(root string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	examples, err := Examples(root)
+	if err != nil {
+		return nil, err
+	}
 	files := map[string][]byte{
 		"packaging/kured.toml":        Shipped(tables),
 		"cmd/kured/kured.schema.json": schema,
@@ -34,10 +38,13 @@ func Files(root string) (map[string][]byte, error) {
 		{"docs/man/kured.toml.5.md", "keys", Keys(tables)},
 		{"docs/troubleshoot.md", "words", Words()},
 		{"docs/operate.md", "metrics", metrics},
+		{"docs/operate.md", "examples", examples},
 	} {
-		whole, err := os.ReadFile(filepath.Join(root, part.page))
-		if err != nil {
-			return nil, err
+		whole, ok := files[part.page]
+		if !ok {
+			if whole, err = os.ReadFile(filepath.Join(root, part.page)); err != nil {
+				return nil, err
+			}
 		}
 		if files[part.page], err = splice(whole, part.name, part.text); err != nil {
 			return nil, fmt.Errorf("%s: %w", part.page, err)
