@@ -34,7 +34,7 @@ func (p *plan) dial(ctx context.Context) (*cycle.Cluster, error) {
 }
 
 func (p *plan) identity() kube.Options {
-	return kube.Options{Kubeconfig: p.cfg.Kubernetes.Kubeconfig, NodeName: p.cfg.Kubernetes.NodeName, Version: version}
+	return kube.Options{Kubeconfig: p.cfg.Kubernetes.Kubeconfig, NodeName: p.cfg.Kubernetes.NodeName, Version: version, OnRequest: p.requests.Observe}
 }
 
 // join makes of a connection what the cycle can use. It asks nobody.
@@ -60,9 +60,14 @@ func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
 		return nil, err
 	}
 	ready, well := p.wellness(self)
+	chronicle := node.Chronicle{Node: self, Annotate: p.cfg.Node.StatusAnnotation, Version: version}
+	if p.cfg.Node.Events {
+		chronicle.Recorder = &p.recorder
+	}
 	return &cycle.Cluster{
 		Node: c.NodeName, UID: c.UID, Turn: turn, Entries: turn, Self: self, Pods: self, Signs: self,
-		Ready: ready, Well: well, Gates: p.farGates(c, self), Silencer: silencer,
+		Chronicle: chronicle,
+		Ready:     ready, Well: well, Gates: p.farGates(c, self), Silencer: silencer,
 		Close: c.CloseIdle,
 	}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/hook"
 	"github.com/kured-host/kured/internal/kube"
+	"github.com/kured-host/kured/internal/ledger"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/sentinel/source"
@@ -33,8 +34,12 @@ type house struct {
 	boot   string
 	booted time.Time // about, by the clock as it was when the process began; zero: not known
 
-	pending lock.Pending          // over all connections of this process
-	owner   atomic.Pointer[owner] // of our credential; nil: not known yet
+	pending  lock.Pending          // over all connections of this process
+	recorder node.Recorder         // of Events, the same
+	requests kube.Requests         // the same
+	ledger   *ledger.Ledger        // of what outlives a reboot
+	ledgered atomic.Bool           // that it cannot be written was told
+	owner    atomic.Pointer[owner] // of our credential; nil: not known yet
 }
 
 // owner is what is known of whose credential ours is.
@@ -65,6 +70,7 @@ func newHouse(env func(string) string) (*house, error) {
 		return nil, err
 	}
 	h := &house{env: env, boot: boot}
+	h.ledger = ledger.New(filepath.Join(h.stateDir(), ledger.FileName), h.requests.Evictions)
 	if up, err := gate.SinceBoot(); err == nil {
 		h.booted = time.Now().Add(-up)
 	}

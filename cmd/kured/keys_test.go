@@ -90,6 +90,8 @@ var examples = map[string]struct{ value, with string }{
 	"node.waiting_taint":               {`"example.com/waits"`, ""},
 	"node.exclude_from_load_balancers": {`true`, ""},
 	"node.conditions":                  {`true`, ""},
+	"node.status_annotation":           {`false`, ""},
+	"node.events":                      {`false`, ""},
 	"hooks.timeout":                    {`"1m"`, ""},
 	"reboot.method":                    {`"kexec"`, ""},
 	"reboot.delay":                     {`"5m"`, ""},
@@ -111,6 +113,9 @@ var examples = map[string]struct{ value, with string }{
 	"compat.lock_annotation":           {`"example.com/lock"`, "daemonset = \"kube-system/kured\"\n"},
 	"retry.initial":                    {`"1m"`, ""},
 	"retry.max":                        {`"2h"`, ""},
+	"metrics.listen":                   {`["systemd"]`, ""},
+	"metrics.web_config_file":          {`"/dev/null"`, ""},
+	"metrics.textfile":                 {`"/var/lib/node_exporter/kured.prom"`, ""},
 	"log.level":                        {`"debug"`, ""},
 	"log.format":                       {`"json"`, ""},
 }
@@ -211,6 +216,6 @@ func made(t *testing.T, client kubernetes.Interface, cfg config.Config) string {
 	paths, settle := p.watched()
 	return addresses.ReplaceAllString(dump.ForHash([]any{
 		p.identity(), paths, settle, parts.Gates, parts.Host, parts.Announcer, parts.Hooks, parts.Settings, rival, p.notifier, p.log.Handler(),
-		p.proofs, joined.Turn, joined.Self, joined.Gates, joined.Silencer, len(joined.Ready), len(joined.Well),
+		p.proofs, joined.Turn, joined.Self, joined.Gates, joined.Silencer, joined.Chronicle, len(joined.Ready), len(joined.Well), p.metrics(),
 	}), "")
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/kured-host/kured/internal/cycle"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/hook"
+	"github.com/kured-host/kured/internal/ledger"
 	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/metrics"
 	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/notify"
 	"github.com/kured-host/kured/internal/schedule"
@@ -42,7 +44,7 @@ func (h *house) plan(cfg config.Config) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{house: h, cfg: cfg, log: log, login: logind.Manager{Address: h.busAddress(), ScheduleFile: h.scheduleFile(), KexecFile: "/sys/kernel/kexec_loaded"}}
-	if err := errors.Join(p.planSchedule(), p.planAlerts(), p.planNotices()); err != nil {
+	if err := errors.Join(p.planSchedule(), p.planAlerts(), p.planNotices(), metrics.Check(p.metrics())); err != nil {
 		return nil, &exitError{exitConfig, err}
 	}
 	return p, nil
@@ -144,10 +146,31 @@ func (p *plan) parts(demand cycle.Demand) cycle.Parts {
 			Address: p.busAddress(), Directory: p.hooksDir(), EnvDirectory: p.runtimeDir(), Timeout: time.Duration(p.cfg.Hooks.Timeout),
 		},
 		Settings: p.settings(),
-		Tell:     p.notifier.Tell,
-		Flush:    p.notifier.Flush,
-		Log:      p.log,
+		Tell: func(o status.Occurrence) {
+			p.record(p.ledger.Tell(o))
+			p.notifier.Tell(o)
+		},
+		Flush: p.notifier.Flush,
+		Log:   p.log,
 	}
+}
+
+// follow keeps the ledger. It never holds up the cycle.
+func (p *plan) follow(s status.Status) { p.record(p.ledger.Follow(time.Now(), s)) }
+
+// record tells once that the ledger cannot be kept, and each time that it was
+// begun anew.
+func (p *plan) record(err error) {
+	if err == nil || !errors.Is(err, ledger.ErrDamaged) && p.ledgered.Swap(true) {
+		return
+	}
+	p.log.Warn("what the metrics tell across reboots is incomplete: " + err.Error())
+}
+
+// metrics is where they are shown.
+func (p *plan) metrics() metrics.Config {
+	c := p.cfg.Metrics
+	return metrics.Config{Listen: c.Listen, WebConfigFile: c.WebConfigFile, Textfile: c.Textfile}
 }
 
 // nearGates are the gates of this machine, what costs least first.

@@ -19,7 +19,9 @@ import (
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/logind"
+	"github.com/kured-host/kured/internal/metrics"
 	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/telemetry"
@@ -60,7 +62,10 @@ type daemonProcess struct {
 	part     func(string, func(context.Context) error) // starts a part of the process, whose error ends it
 	current  atomic.Pointer[plan]
 	answered answered
-	log      *slog.Logger
+
+	metrics     *metrics.Metrics
+	certificate *kube.Certificate
+	log         *slog.Logger
 }
 
 // run is the daemon, until ctx ends or something fails that only a restart can mend.
@@ -81,7 +86,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
-	d := &daemonProcess{house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), parts: make(chan cycle.Parts, 1), log: p.log}
+	d := &daemonProcess{certificate: kube.NewCertificate(p.cfg.Kubernetes.Kubeconfig), house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), parts: make(chan cycle.Parts, 1), log: p.log}
 	d.part = func(name string, do func(context.Context) error) {
 		all.Go(func() {
 			if err := do(ctx); err != nil {
@@ -90,8 +95,11 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 		})
 	}
 	d.answered.complete = p.returning().complete
-	d.answered.Publish(status.Status{Version: version, Boot: p.boot, Phase: status.Starting})
-	board := newBoard(d.notifier, d.answered.Publish)
+	d.metrics = metrics.New(metrics.Options{
+		Ledger: p.ledger, Requests: p.requests.Each, Certificate: d.certificate.Expiry, Version: version, Log: p.log,
+	})
+	board := newBoard(d.notifier, d.answered.Publish, d.metrics.Publish, p.follow)
+	board.publish(status.Status{Boot: p.boot, Phase: status.Starting})
 	parts, err := d.begin(ctx, p)
 	if err != nil {
 		return err
@@ -106,6 +114,10 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 		return err
 	}
 	d.part("control socket", server.Serve)
+	d.part("metrics", func(ctx context.Context) error {
+		d.metrics.Run(ctx, p.metrics())
+		return nil
+	})
 	d.part("watchdog", func(ctx context.Context) error {
 		d.notifier.Watchdog(ctx, interval, d.runner.Alive)
 		return nil
@@ -225,7 +237,9 @@ func (d *daemonProcess) reloads(ctx context.Context, again reloading) {
 		if err := d.notifier.Reloading(); err != nil {
 			d.log.Warn(err.Error())
 		}
-		if err := d.reload(ctx, again.load); err != nil {
+		err := d.reload(ctx, again.load)
+		d.metrics.Reloaded(time.Now(), err == nil)
+		if err != nil {
 			for line := range strings.Lines(err.Error()) {
 				d.log.Error("the configuration stays as it was: "+strings.TrimSpace(line), "message_id", status.MessageReloadFailed)
 			}
@@ -263,6 +277,8 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 	default:
 	}
 	d.parts <- parts
+	d.metrics.Configure(p.metrics())
+	d.certificate.Use(cfg.Kubernetes.Kubeconfig)
 	p.log.Info("configuration read again", "message_id", status.MessageReloaded)
 	return nil
 }

@@ -54,6 +54,7 @@ func startReloading(t *testing.T, change func(dir string, cfg *config.Config), a
 	cfg.Log.Format = "text"
 	cfg.Sentinel.Paths = []string{filepath.Join(dir, "run", "reboot-required")}
 	cfg.Sentinel.Settle = 0
+	cfg.Metrics.Listen = []string{"unix:" + filepath.Join(dir, "metrics.sock")}
 	cfg.Kubernetes.Kubeconfig = filepath.Join(dir, "kubelet.conf")
 	if err := os.Mkdir(filepath.Join(dir, "run"), 0o755); err != nil {
 		t.Fatal(err)

@@ -38,6 +38,7 @@ when it could not finish in time; systemd then starts it again.`,
 			defer cancel()
 			told := false
 			runner := cycle.Runner{Mode: mode, Boot: p.boot, Parts: p.parts(nil), Publish: func(s status.Status) {
+				p.follow(s)
 				if err := p.returning().write(s); err != nil && !told {
 					told = true
 					p.log.Warn(err.Error())

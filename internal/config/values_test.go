@@ -60,7 +60,7 @@ kured.toml:2: metrics.listen: "h:http" is not an address such as "127.0.0.1:9788
 kured.toml:3: metrics.web_config_file: "web.yml" is not an absolute path of a file
 kured.toml:4: metrics.textfile: "/var/lib/kured.txt" does not end in ".prom", so node_exporter would not read it`},
 		"no metrics": {"[metrics]\nlisten = []", ``},
-		"daemonset": {"[compat]\ndaemonset = \"Kube/kured/x\"", `kured.toml:2: compat.daemonset: "Kube/kured/x" is not NAMESPACE/NAME, such as "kube-system/kured"`},
+		"daemonset":  {"[compat]\ndaemonset = \"Kube/kured/x\"", `kured.toml:2: compat.daemonset: "Kube/kured/x" is not NAMESPACE/NAME, such as "kube-system/kured"`},
 		"long values": {"[compat]\ndaemonset = \"" + strings.Repeat("a", 1000) + "\"\n[log]\nlevel = \"" + strings.Repeat("é", 1000) + "\"", `kured.toml:2: compat.daemonset: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…" is not NAMESPACE/NAME, such as "kube-system/kured"
 kured.toml:4: log.level: "éééééééééééééééééééééééééééééééééééééééé…" is not known, expected "debug", "info", "warn" or "error"`},
 	} {

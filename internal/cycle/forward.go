@@ -63,7 +63,7 @@ func (r *Runner) cordon(ctx context.Context) error {
 	r.ownCordon = marked
 	if marked {
 		r.seen.Mark, r.mark = ThisBootMark, r.Boot
-		r.log().Info("node cordoned", "phase", status.Locked)
+		r.log().Info("node cordoned", "phase", status.Draining)
 	} else {
 		r.seen.Known = false // what else was put on the Node is read as a mark, and a roll-back has to take it off
 	}

@@ -80,6 +80,9 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 		r.shared = closed.Reason != status.Inhibited // a window opens for many, a package manager ends for one
 		r.rehearseAgain()                            // other pods may be here by then
 		if !far {
+			if err := r.lastWord(ctx); err != nil {
+				return unlessDemand(err)
+			}
 			r.leave() // the cluster is not needed to find out that a window opens
 		}
 	} else {

@@ -57,7 +57,11 @@ type machine struct {
 	cancelled   bool // the announcement, by somebody
 	silences    []string
 	conditions  []string
-	unfit       error // what Cordon would show
+	shown       []string                    // "phase reason" as it was announced
+	told        []string                    // the same of Events
+	verified    time.Time                   // as announced
+	mute        func(context.Context) error // of Announce and Record; nil: nothing is wrong
+	unfit       error                       // what Cordon would show
 	events      []status.Event
 	reload      chan Parts
 	writing     func(lock.Edit) // called before each write of the lock; nil: nothing
@@ -262,6 +266,6 @@ func (m *machine) dial(ctx context.Context) (*Cluster, error) {
 	uid := m.node().UID
 	turn := &lock.Lock{Store: &line{m}, Rules: m.rules, Pace: lock.DefaultPace(), Node: m.name, UID: uid, Boot: m.bootID(), Max: intstr.FromInt32(1), Room: 8}
 	self := (*self)(m)
-	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Signs: (*signBoard)(m),
+	return &Cluster{Node: m.name, UID: uid, Turn: turn, Entries: turn, Self: self, Pods: self, Signs: (*signBoard)(m), Chronicle: (*scribe)(m),
 		Ready: []Proof{{status.NotReady, self.AwaitReadyReport}}, Silencer: (*silencer)(m), Close: func() {}}, nil
 }

@@ -115,6 +115,7 @@ func (r *Runner) learn(ctx context.Context) error {
 		// What else we put on the Node is a mark as well, of a node that a person had cordoned.
 		r.ownCordon = self.Mark != ""
 		r.mark = cmp.Or(self.Mark, self.Dressed)
+		r.chronicle.learn(self.Announced)
 		r.shown.tainted = slices.Contains(self.SoftTaints, r.Settings.WaitingTaint)
 		if r.shown.conditions = len(self.Conditions) > 0; !r.shown.conditions {
 			r.shown.last = ""
@@ -165,6 +166,9 @@ func (r *Runner) learn(ctx context.Context) error {
 
 // rest is the idle state: no connection, no timer, no memory that is not needed.
 func (r *Runner) rest(ctx context.Context) error {
+	if err := r.lastWord(ctx); err != nil {
+		return unlessDemand(err)
+	}
 	r.leave()
 	return unlessDemand(r.during(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, watching{demand: true}))
 }

@@ -115,7 +115,8 @@ type Runner struct {
 	undone     int                    // how often the cordon was taken off in this try
 	quiet      func()                 // ends the renewal of the silence, if there is one
 
-	shown signs // what others see of us on the Node, as far as we know
+	shown     signs // what others see of us on the Node, as far as we know
+	chronicle chronicle
 
 	uncordonedNow bool   // after the reboot, by this process
 	next          *Parts // that have come, for the next round
@@ -198,8 +199,8 @@ func (r *Runner) observe(ctx context.Context) Observation {
 	case s.Err != nil:
 		o.Want, o.WantDetail = WantUnknown, s.Err.Error()
 	}
-	if o.Want == WantReboot && r.cluster == nil {
-		o.Known = false // what happened in the cluster while we idled was not seen
+	if r.cluster == nil && (o.Want == WantReboot || o.Want == WantNothing && r.chronicle.outdated()) {
+		o.Known = false // what happened in the cluster while we idled was not seen, or others see what is over
 	}
 	o.Resting, o.DryRun = time.Now().Before(r.restTill), r.Settings.DryRun
 	o.Begun, o.Next = r.done >= Cordon, r.after(max(Cordon, r.done))
@@ -223,19 +224,20 @@ func (r *Runner) observe(ctx context.Context) Observation {
 
 // notice keeps track of the demand: a new one starts with a clean slate.
 func (r *Runner) notice(s sentinel.State) {
+	before := r.demanded
+	r.demanded = s
 	switch {
-	case s.Wanted && !r.demanded.Wanted:
+	case s.Wanted && !before.Wanted:
 		r.log().Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons,
 			"message_id", status.MessageRebootRequired)
 		r.queuedAt, r.wantedAt, r.told, r.said = time.Now(), time.Now(), false, nil
 		r.rehearseAgain()
-	case !s.Wanted && r.demanded.Wanted && s.Err == nil:
-		r.log().Info("reboot not required any more", "path", r.demanded.Path, "message_id", status.MessageNotRequired)
+	case !s.Wanted && before.Wanted && s.Err == nil:
+		r.log().Info("reboot not required any more", "path", before.Path, "message_id", status.MessageNotRequired)
 	}
 	if !s.Wanted && s.Err == nil {
 		r.attempts, r.restTill, r.waitTill, r.wantedAt = 0, time.Time{}, time.Time{}, time.Time{}
 	}
-	r.demanded = s
 }
 
 // trouble reports an error of an effector, forgets what was known of the
@@ -272,6 +274,7 @@ func (r *Runner) jitter(d time.Duration) time.Duration {
 
 func (r *Runner) disconnect() {
 	if c := r.cluster; c != nil {
+		r.chronicle.halt()
 		r.cluster = nil
 		c.Close()
 	}

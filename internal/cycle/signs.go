@@ -19,6 +19,7 @@ type signs struct {
 // showSigns makes the Node show where we are, where that is configured, and
 // takes off what is over. It is for others, so nothing stops where it fails.
 func (r *Runner) showSigns(ctx context.Context, act Action) {
+	r.bringOut(ctx, act)
 	if act.Do == Learn || r.cluster == nil || r.cluster.Signs == nil || r.Mode == Return && r.seen.Entry == ThisBootEntry {
 		return
 	}

@@ -264,6 +264,7 @@ func (r *Runner) publish(change func(*status.Status)) {
 		r.now.Since = time.Now()
 	}
 	r.Publish(r.now)
+	r.takeDown()
 }
 
 // cycleID names the cycle that runs by the boot in which it was begun, "" if

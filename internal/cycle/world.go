@@ -47,6 +47,14 @@ type Signs interface {
 	Rehearse(ctx context.Context) error
 }
 
+// Chronicle shows others how far we are.
+type Chronicle interface {
+	// Announce says on our Node how it stands, or nothing if s has no phase. was is the text of that announcement as it is
+	// known, is the text after it.
+	Announce(ctx context.Context, s status.Status, rebooted time.Time, was string) (is string, err error)
+	Record(ctx context.Context, s status.Status) error // an Event
+}
+
 // Proof shows after a boot that the node is well in one respect.
 type Proof struct {
 	Reason status.Reason // while it is not
@@ -64,6 +72,8 @@ type Cluster struct {
 	Self    Node
 	Pods    Pods
 	Signs   Signs // nil: nothing is shown
+
+	Chronicle Chronicle // nil: none is kept
 
 	Ready    []Proof  // after a boot, in their order, before the hooks
 	Well     []Proof  // and after them
