@@ -336,11 +336,12 @@ func TestCheck(t *testing.T) {
 
 // Without kured-metrics.socket it is told what to do, and nothing is tried again.
 func TestNoSocketFromSystemd(t *testing.T) {
-	r := run(t, Config{Listen: []string{"systemd"}})
-	r.sockets = func() []*os.File { return nil }
-	r.stop()
-	if _, err := r.fromSystemd(); !errors.Is(err, errNoSocket) {
-		t.Error(err)
+	var log lines
+	m := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	m.sockets = func() []*os.File { return nil }
+	m.serveAt(t.Context(), "systemd", "") // returns: there is nothing to wait for
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "enable kured-metrics.socket") {
+		t.Error(text)
 	}
 }
 
