@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"strings"
+	"time"
 
 	"github.com/kured-host/kured/internal/e2e/nodes"
 )
@@ -125,8 +127,23 @@ func (c *Cluster) Configure(ctx context.Context, n *nodes.Node, toml string) err
 	if err := n.WriteFile(configPath, []byte(toml), 0o644); err != nil {
 		return err
 	}
-	_, err := n.Exec(ctx, "systemctl", "restart", "kured.service")
-	return err
+	if _, err := n.Exec(ctx, "systemctl", "restart", "kured.service"); err != nil {
+		return fmt.Errorf("%w\n%s", err, lastWords(ctx, n))
+	}
+	return nil
+}
+
+// lastWords is the end of the daemon's journal: the cluster may not be there to be dumped.
+func lastWords(ctx context.Context, n *nodes.Node) string {
+	entries, err := n.Journal(ctx, "", "kured.service")
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, e := range entries[max(0, len(entries)-15):] {
+		fmt.Fprintf(&b, "%s %s\n", e.Time.UTC().Format(time.StampMilli), e.Message)
+	}
+	return b.String()
 }
 
 // Want puts the sentinel on nodes, with names of packages as its reasons.
