@@ -19,6 +19,7 @@ type Kind string
 // The kinds.
 const (
 	NotFound     Kind = "not-found"    // no kubeconfig
+	Ambiguous    Kind = "ambiguous"    // several kubelets' kubeconfigs, and none is configured
 	Unreadable   Kind = "unreadable"   // the kubeconfig or a file that it names cannot be read
 	Malformed    Kind = "malformed"    // the kubeconfig cannot be used as it is
 	Untrusted    Kind = "untrusted"    // the API server's certificate is not of the CA we know
@@ -63,7 +64,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Error is one line: what is wrong, the cause, and what to do.
 func (e *Error) Error() string {
 	what, do := e.explain()
-	if e.Personal && (e.Kind == NotFound || e.Kind == Unreadable || e.Kind == Malformed) {
+	if e.Personal && (e.Kind == NotFound || e.Kind == Ambiguous || e.Kind == Unreadable || e.Kind == Malformed) {
 		do = "give another one with --kubeconfig"
 	}
 	var b strings.Builder
@@ -85,6 +86,8 @@ func (e *Error) explain() (what, do string) {
 	switch e.Kind {
 	case NotFound:
 		return file + " not found", "join the node to a cluster, or set kubernetes.kubeconfig"
+	case Ambiguous:
+		return "kubeconfigs of several kubelets found", "set kubernetes.kubeconfig to that of the kubelet that runs here"
 	case Unreadable:
 		return file + " cannot be read", "kured must run as root; the kubelet writes these files when it joins the cluster"
 	case Malformed:

@@ -81,7 +81,7 @@ func personal(o PersonOptions) (raw *clientcmdapi.Config, path string, err error
 	switch {
 	case o.Kubeconfig != "":
 		path = o.Kubeconfig
-		if err := check(path); err != nil {
+		if _, err := check(path); err != nil {
 			return nil, path, err
 		}
 	case !anyExists(rules.Precedence):
