@@ -51,7 +51,8 @@ func (s *stage) newMachine(ctx context.Context, name string) (*machine, error) {
 		return nil, err
 	}
 	// No settle time: it is added on purpose, and would only hide what is measured.
-	config := fmt.Sprintf("[kubernetes]\nkubeconfig = %q\n[sentinel]\npaths = [%q]\nsettle = \"0s\"\n", m.kubeconfig, m.sentinel)
+	config := fmt.Sprintf("[kubernetes]\nkubeconfig = %q\n[sentinel]\npaths = [%q]\nsettle = \"0s\"\n[metrics]\nlisten = [%q]\n",
+		m.kubeconfig, m.sentinel, "unix:"+m.path("metrics.sock"))
 	if err := os.WriteFile(m.path("kured.toml"), []byte(config), 0o600); err != nil {
 		return nil, err
 	}
