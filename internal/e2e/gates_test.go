@@ -39,12 +39,18 @@ func (s *story) amend(n *nodes.Node, name, text string) {
 		_, err := n.Exec(ctx, "systemctl", "restart", "kured.service")
 		return err
 	})
+	s.must(n.WriteFile(file, []byte(text), 0o644))
+	s.reread(n)
+}
+
+// reread lets the daemon of a node read its configuration again.
+func (s *story) reread(n *nodes.Node) {
+	s.t.Helper()
 	reloaded := func() int {
 		entries := s.journal(n, "")
 		return len(slices.DeleteFunc(entries, func(e nodes.Entry) bool { return e.Message != "configuration read again" }))
 	}
 	before := reloaded()
-	s.must(n.WriteFile(file, []byte(text), 0o644))
 	_, err := n.Exec(s.ctx, "systemctl", "reload", "kured.service")
 	s.must(err)
 	ctx, cancel := cluster.Within(s.ctx, 30*time.Second, n.Name+" to read its configuration again")

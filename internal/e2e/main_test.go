@@ -10,6 +10,7 @@ import (
 
 	"github.com/kured-host/kured/internal/e2e/cluster"
 	"github.com/kured-host/kured/internal/e2e/nodes"
+	"github.com/kured-host/kured/internal/testenv/prometheus"
 )
 
 func TestMain(m *testing.M) {
@@ -26,6 +27,9 @@ func prepare(ctx context.Context) error {
 	}
 	if err := nodes.EnsureImages(ctx, os.Stderr,
 		nodes.Debian11, nodes.Debian12, nodes.Debian13, nodes.Debian12RPM); err != nil {
+		return err
+	}
+	if _, err := prometheus.Promtool(ctx, os.Stderr); err != nil { // and the server with it
 		return err
 	}
 	return cluster.Build(ctx, os.Stderr)
