@@ -39,6 +39,7 @@ func Files(root string) (map[string][]byte, error) {
 		{"docs/troubleshoot.md", "words", Words()},
 		{"docs/operate.md", "metrics", metrics},
 		{"docs/operate.md", "examples", examples},
+		{"docs/distributions.md", "distributions", Distributions()},
 	} {
 		whole, ok := files[part.page]
 		if !ok {
