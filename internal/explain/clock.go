@@ -2,7 +2,6 @@ package explain
 
 import (
 	"fmt"
-	"regexp"
 	"time"
 )
 
@@ -57,11 +56,11 @@ func (e *explainer) since(t time.Time) string {
 }
 
 // stamp is a time as the rooms write it into a Detail (RFC 3339).
-var stamp = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)`)
+var stamp = pattern(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)`)
 
 // told is a Detail with its times as the reader's clock shows them.
 func (e *explainer) told(detail string) string {
-	return stamp.ReplaceAllStringFunc(detail, func(text string) string {
+	return stamp().ReplaceAllStringFunc(detail, func(text string) string {
 		t, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
 			return text

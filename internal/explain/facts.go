@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/kured-host/kured/internal/status"
 )
@@ -109,20 +110,26 @@ func (e *explainer) place(q status.Queue) string {
 	return text
 }
 
+// pattern compiles an expression when it is used first. The daemon has this
+// package too, and explains nothing before somebody asks.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
 // command is what stands in double quotes in a Help.
-var command = regexp.MustCompile(`"[^"]*"`)
+var command = pattern(`"[^"]*"`)
 
 // placeholder is a word of a command that stands for something known here.
-var placeholder = regexp.MustCompile(`\b(NODE|HOLDER)\b`)
+var placeholder = pattern(`\b(NODE|HOLDER)\b`)
 
 // fill puts the names of the moment into the commands of a Help. Help speaks of
 // kured why, too; here it is the sentence itself that tells.
 func (e *explainer) fill(reason status.Reason, do string) string {
-	do = command.ReplaceAllStringFunc(do, func(text string) string {
+	do = command().ReplaceAllStringFunc(do, func(text string) string {
 		if text == `"kured why"` {
 			return "the line above"
 		}
-		return placeholder.ReplaceAllStringFunc(text, func(word string) string {
+		return placeholder().ReplaceAllStringFunc(text, func(word string) string {
 			if name := e.named(reason, word); name != "" {
 				return name
 			}
@@ -156,10 +163,10 @@ func (e *explainer) named(reason status.Reason, word string) string {
 
 // shellWord is what a person may paste into a shell without a second thought:
 // the names of Kubernetes are of this form.
-var shellWord = regexp.MustCompile(`^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$`)
+var shellWord = pattern(`^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$`)
 
 func shellName(name string) string {
-	if shellWord.MatchString(name) {
+	if shellWord().MatchString(name) {
 		return name
 	}
 	return ""
@@ -167,16 +174,16 @@ func shellName(name string) string {
 
 // The forms of node.HeldPod's text.
 var (
-	heldPod    = regexp.MustCompile(`^pod ([-.a-z0-9]+)/([-.a-z0-9]+) `)
-	heldBudget = regexp.MustCompile(`^pod \S+ held by PodDisruptionBudget ([-.a-z0-9]+)/([-.a-z0-9]+)(?::|$)`)
+	heldPod    = pattern(`^pod ([-.a-z0-9]+)/([-.a-z0-9]+) `)
+	heldBudget = pattern(`^pod \S+ held by PodDisruptionBudget ([-.a-z0-9]+)/([-.a-z0-9]+)(?::|$)`)
 )
 
 // podCommand is what shows why a pod holds up a drain.
 func podCommand(held string) string {
-	if m := heldBudget.FindStringSubmatch(held); m != nil && shellName(m[1]) != "" && shellName(m[2]) != "" {
+	if m := heldBudget().FindStringSubmatch(held); m != nil && shellName(m[1]) != "" && shellName(m[2]) != "" {
 		return fmt.Sprintf(`"kubectl -n %s describe pdb %s" shows what it asks for: more healthy pods, or a budget that allows one to leave, let it go.`, m[1], m[2])
 	}
-	if m := heldPod.FindStringSubmatch(held); m != nil && shellName(m[1]) != "" && shellName(m[2]) != "" {
+	if m := heldPod().FindStringSubmatch(held); m != nil && shellName(m[1]) != "" && shellName(m[2]) != "" {
 		return fmt.Sprintf(`"kubectl -n %s describe pod %s" shows more.`, m[1], m[2])
 	}
 	return `"kured plan" shows all pods and what holds them.`

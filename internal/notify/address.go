@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/matrix"
 )
@@ -44,22 +45,30 @@ func check(address string) (err error) {
 	return nil
 }
 
-// webhooks are addresses as the services show them, which shoutrrr has in
-// another form.
-var webhooks = []struct {
+// webhook is an address as a service shows it, which shoutrrr has in another form.
+type webhook struct {
 	host *regexp.Regexp
 	hint string
-}{
-	{regexp.MustCompile(`^hooks\.slack(-gov)?\.com$`), "of Slack only webhooks such as https://hooks.slack.com/services/T…/B…/… can be used, or slack://TOKEN@CHANNEL"},
-	{regexp.MustCompile(`^(.*\.)?discord(app)?\.com$`), "write https://discord.com/api/webhooks/ID/TOKEN as discord://TOKEN@ID"},
-	{regexp.MustCompile(`\.webhook\.office\.com$`), "write teams+ in front of it"},
-	{regexp.MustCompile(`^api\.telegram\.org$`), "write telegram://TOKEN@telegram?chats=CHAT"},
-	{regexp.MustCompile(`^chat\.googleapis\.com$`), "write googlechat:// instead of https://"},
-	{regexp.MustCompile(``), "for a webhook that takes any text write generic+ in front of it, and ?template=json behind it if it takes JSON; other services have a scheme of their own"},
 }
 
-// slackHook is the path of a Slack webhook.
-var slackHook = regexp.MustCompile(`^/services/([A-Za-z0-9]+)/([A-Za-z0-9]+)/([A-Za-z0-9]+)/?$`)
+// The expressions are made when the first address is checked: most daemons have none.
+var (
+	webhooks = sync.OnceValue(func() []webhook {
+		return []webhook{
+			{regexp.MustCompile(`^hooks\.slack(-gov)?\.com$`), "of Slack only webhooks such as https://hooks.slack.com/services/T…/B…/… can be used, or slack://TOKEN@CHANNEL"},
+			{regexp.MustCompile(`^(.*\.)?discord(app)?\.com$`), "write https://discord.com/api/webhooks/ID/TOKEN as discord://TOKEN@ID"},
+			{regexp.MustCompile(`\.webhook\.office\.com$`), "write teams+ in front of it"},
+			{regexp.MustCompile(`^api\.telegram\.org$`), "write telegram://TOKEN@telegram?chats=CHAT"},
+			{regexp.MustCompile(`^chat\.googleapis\.com$`), "write googlechat:// instead of https://"},
+			{regexp.MustCompile(``), "for a webhook that takes any text write generic+ in front of it, and ?template=json behind it if it takes JSON; other services have a scheme of their own"},
+		}
+	})
+
+	// slackHook is the path of a Slack webhook.
+	slackHook = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^/services/([A-Za-z0-9]+)/([A-Za-z0-9]+)/([A-Za-z0-9]+)/?$`)
+	})
+)
 
 // translated turns what people paste into what shoutrrr takes, as the
 // DaemonSet kured did with --notify-url and --slack-hook-url, or gives a hint.
@@ -76,11 +85,11 @@ func translated(given string) (string, error) {
 	switch {
 	case u.Scheme == "https" || u.Scheme == "http":
 		host := strings.ToLower(u.Hostname())
-		if hook := slackHook.FindStringSubmatch(u.Path); hook != nil && host == "hooks.slack.com" {
+		if hook := slackHook().FindStringSubmatch(u.Path); hook != nil && host == "hooks.slack.com" {
 			slack := url.URL{Scheme: "slack", User: url.UserPassword("hook", strings.Join(hook[1:], "-")), Host: "webhook", RawQuery: u.RawQuery}
 			return slack.String(), nil
 		}
-		for _, w := range webhooks {
+		for _, w := range webhooks() {
 			if w.host.MatchString(host) {
 				return "", fmt.Errorf("notification URL: %s (see https://shoutrrr.nickfedor.com)", w.hint)
 			}
