@@ -108,8 +108,11 @@ func (s *story) watched(w *watcher) {
 		if working > 1 {
 			s.t.Errorf("the terminal shows that more than one node is in a cycle:\n%s", frame)
 		}
-		if len(kept) < len(keep) && keep[len(kept)](phase) {
+		switch n := len(kept); {
+		case n < len(keep) && keep[n](phase):
 			kept = append(kept, frame)
+		case n > 0 && keep[n-1](phase):
+			kept[n-1] = frame // the last one of a moment says most
 		}
 	}
 	if len(kept) < len(keep) {

@@ -55,5 +55,14 @@ func Examples(root string) ([]byte, error) {
 		last = one.command
 		fmt.Fprintf(&b, "\n```text\n%s\n```\n", strings.TrimRight(text, "\n"))
 	}
+	session, err := os.ReadFile(filepath.Join(root, sessionFile))
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(&b, "\n`kured status --all --watch` while three nodes reboot, at five moments; a terminal draws each over the one before:\n\n```text\n%s```\n", session)
 	return []byte(b.String()), nil
 }
+
+// sessionFile is what a terminal showed while real nodes rebooted: written by
+// the end-to-end test TestRollAsItIsTold with -update.
+const sessionFile = "internal/e2e/testdata/watch.txt"
