@@ -3,7 +3,8 @@ package config
 // Kubernetes says how to reach the cluster and who we are in it.
 type Kubernetes struct {
 	// The kubeconfig to use, as an absolute path. Empty: the kubelet's own one is
-	// searched in the places of kubeadm, EKS, AKS, k3s, RKE2, MicroK8s and k0s.
+	// searched in the places of kubeadm, EKS, AKS, GKE, kOps, k3s, RKE2, MicroK8s,
+	// k0s and MicroShift. If there are several none is taken: set it.
 	Kubeconfig string `toml:"kubeconfig"`
 
 	// The name of this node in the cluster. Empty: learned from the credential and,
