@@ -9,6 +9,9 @@ if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload >/dev/null 2>&1 || :
 	if [ "$1" -ge 1 ]; then
 		systemctl try-restart kured.service >/dev/null 2>&1 || :
+	else
+		# A unit that has failed is listed until somebody forgets it, also when it is gone.
+		systemctl reset-failed kured.service 'kured-*.service' >/dev/null 2>&1 || :
 	fi
 fi
 exit 0
