@@ -50,10 +50,10 @@ func (g BlockingPods) Check(ctx context.Context, _ Moment) Verdict {
 			Limit: podsListed,
 		})
 		if err != nil {
-			return Verdict{Reason: status.PodsUnreadable, Detail: fmt.Sprintf("pods %s on this node cannot be listed: %s", oneLine(selector), oneLine(err.Error()))}
+			return Verdict{Reason: status.PodsUnreadable, Detail: fmt.Sprintf("pods %s on this node cannot be listed: %s", status.Clean(selector, longest), status.Clean(err.Error(), longest))}
 		}
 		for _, pod := range list.Items {
-			name := oneLine(pod.Namespace + "/" + pod.Name)
+			name := status.Clean(pod.Namespace+"/"+pod.Name, longest)
 			if finished := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed; finished || seen[name] {
 				continue
 			}

@@ -30,7 +30,7 @@ func (g NodePause) Check(ctx context.Context, _ Moment) Verdict {
 	text, err := g.Node.PauseText(ctx)
 	switch {
 	case err != nil:
-		return Verdict{Reason: status.PauseUnreadable, Detail: "whether this node is paused cannot be read: " + oneLine(err.Error())}
+		return Verdict{Reason: status.PauseUnreadable, Detail: "whether this node is paused cannot be read: " + status.Clean(err.Error(), longest)}
 	case text == nil:
 		return Verdict{Open: true}
 	}

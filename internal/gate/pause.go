@@ -30,7 +30,7 @@ func ParseNote(text string) (Note, error) {
 	text = strings.TrimSpace(text)
 	rest, ok := strings.CutPrefix(text, untilWord)
 	if !ok {
-		return Note{Reason: oneLine(text)}, nil
+		return Note{Reason: status.Clean(text, longest)}, nil
 	}
 	word, reason := rest, ""
 	if i := strings.IndexAny(rest, " \t\r\n"); i >= 0 {
@@ -38,9 +38,9 @@ func ParseNote(text string) (Note, error) {
 	}
 	until, err := time.Parse(time.RFC3339, word)
 	if err != nil {
-		return Note{Reason: oneLine(reason)}, fmt.Errorf("%q does not give a time such as %s2026-12-20T22:00:00Z", untilWord+oneLine(word), untilWord)
+		return Note{Reason: status.Clean(reason, longest)}, fmt.Errorf("%q does not give a time such as %s2026-12-20T22:00:00Z", untilWord+status.Clean(word, longest), untilWord)
 	}
-	return Note{Until: until, Reason: oneLine(reason)}, nil
+	return Note{Until: until, Reason: status.Clean(reason, longest)}, nil
 }
 
 // String is the text that ParseNote reads.

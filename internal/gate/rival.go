@@ -41,7 +41,7 @@ func (g Rival) Check(ctx context.Context, _ Moment) Verdict {
 	case gone(err):
 		return Verdict{Open: true}
 	case err != nil:
-		return Verdict{Reason: status.RivalUnreadable, Detail: "the lock of the DaemonSet kured cannot be read: " + oneLine(err.Error())}
+		return Verdict{Reason: status.RivalUnreadable, Detail: "the lock of the DaemonSet kured cannot be read: " + status.Clean(err.Error(), longest)}
 	}
 	text, ok := set.Annotations[g.Annotation]
 	if !ok {
@@ -94,7 +94,7 @@ func (h holding) ends() time.Time {
 
 // String is who, and since when.
 func (h holding) String() string {
-	name := oneLine(*h.NodeID)
+	name := status.Clean(*h.NodeID, longest)
 	if name == "" {
 		name = "somebody without a name"
 	}
@@ -114,7 +114,7 @@ func parseRival(text string, now time.Time) ([]holding, error) {
 		Locks     []holding `json:"locks"`
 	}
 	if err := json.Unmarshal([]byte(text), &lock); err != nil {
-		return nil, errors.New(oneLine(err.Error()))
+		return nil, errors.New(status.Clean(err.Error(), longest))
 	}
 	entries := lock.Locks
 	switch {

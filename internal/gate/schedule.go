@@ -50,7 +50,7 @@ func (g Schedule) Watch(ctx context.Context) (<-chan struct{}, error) {
 
 // because is a reason that somebody gave, in brackets; nothing if there is none.
 func because(reason string) string {
-	if reason = oneLine(reason); reason == "" {
+	if reason = status.Clean(reason, longest); reason == "" {
 		return ""
 	}
 	return " (" + reason + ")"

@@ -32,8 +32,8 @@ const StatusAnnotation = "kured.dev/status"
 // announcementVersion is the version of the announcements that this kured writes and reads.
 const announcementVersion = 1
 
-// Bounds of an announcement, which whoever may patch the Node can write: of all of it in bytes, of one text in
-// characters, and of the list.
+// Bounds of an announcement, which whoever may patch the Node can write: of all of it in bytes, of one text (of others,
+// wherever it stands) in characters, and of the list.
 const (
 	maxAnnouncement = 4096
 	maxDetail       = 200

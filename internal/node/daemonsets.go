@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // bootSlack is how much later than its containers a boot may seem to have begun: at boot the clock can be wrong, and is set
@@ -31,7 +33,7 @@ func (n *Node) AwaitDaemonSets(ctx context.Context, report func(missing string))
 func (n *Node) missingPods(pods []*corev1.Pod, synced bool, trouble error) string {
 	switch {
 	case trouble != nil:
-		return "the pods cannot be watched: " + oneLine(trouble.Error())
+		return "the pods cannot be watched: " + status.Clean(trouble.Error(), maxDetail)
 	case !synced:
 		return unanswered
 	}

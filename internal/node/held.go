@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // progress describes the drain. Only pods that are in the way are held; at the end (all) these are all that are left.
@@ -78,7 +80,7 @@ func (p *plan) held(known *podPlan, now time.Time) (held HeldPod, inTheWay bool)
 			if known.period() == 0 { // the kubelet has deleted it at last
 				held.Detail = "it has stopped"
 			}
-			held.Detail = oneLine(held.Detail + ", finalizers " + finalizers)
+			held.Detail = status.Clean(held.Detail+", finalizers "+finalizers, maxDetail)
 		}
 		// While the watch is broken it may be long gone.
 		return held, over && p.trouble == ""

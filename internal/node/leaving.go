@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // LeavingPod is a pod that a drain would move away.
@@ -19,7 +21,7 @@ type LeavingPod struct {
 func leavingPod(pod *corev1.Pod, grace int64) LeavingPod {
 	out := LeavingPod{Namespace: pod.Namespace, Name: pod.Name, Terminating: pod.DeletionTimestamp != nil}
 	if owner := metav1.GetControllerOf(pod); owner != nil {
-		out.Owner = oneLine(owner.Kind + " " + owner.Name)
+		out.Owner = status.Clean(owner.Kind+" "+owner.Name, maxDetail)
 	}
 	seconds := int64(corev1.DefaultTerminationGracePeriodSeconds)
 	switch {

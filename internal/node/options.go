@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // DefaultDrainTimeout is what a DrainOptions without a Timeout gets: a drain always ends.
@@ -73,7 +75,7 @@ func (o DrainOptions) checked() (labels.Selector, error) {
 	selector, err := labels.Parse(o.PodSelector)
 	errs := []error{err}
 	if err != nil {
-		errs[0] = fmt.Errorf("pod selector %q: %w", oneLine(o.PodSelector), err)
+		errs[0] = fmt.Errorf("pod selector %q: %w", status.Clean(o.PodSelector, maxDetail), err)
 	}
 	switch o.EmptyDir {
 	case "", Evict, Refuse:

@@ -8,13 +8,13 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // answerKind is what an answer to an eviction means for what to do next.
@@ -52,17 +52,17 @@ func classify(err error) outcome {
 	if err == nil {
 		return outcome{kind: answerAccepted}
 	}
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within %s", requestTimeout)
 		}
-		return outcome{kind: answerUnreachable, detail: oneLine(err.Error())}
+		return outcome{kind: answerUnreachable, detail: status.Clean(err.Error(), maxDetail)}
 	}
-	s := status.Status()
-	out := outcome{kind: answerRefused, detail: oneLine(s.Message)}
+	s := answer.Status()
+	out := outcome{kind: answerRefused, detail: status.Clean(s.Message, maxDetail)}
 	if out.detail == "" {
-		out.detail = oneLine(err.Error())
+		out.detail = status.Clean(err.Error(), maxDetail)
 	}
 	if s.Details != nil {
 		out.retryAfter = time.Duration(s.Details.RetryAfterSeconds) * time.Second
@@ -100,7 +100,7 @@ var (
 )
 
 func budgetOf(cause metav1.StatusCause, s metav1.Status, detail string) (name, why string) {
-	message := oneLine(cause.Message)
+	message := status.Clean(cause.Message, maxDetail)
 	if m := budgetNeeds.FindStringSubmatch(message); m != nil {
 		return m[1], fmt.Sprintf("needs %s healthy, has %s", m[2], m[3])
 	}
@@ -143,19 +143,4 @@ func retryDelay(out outcome, failures int, random float64) time.Duration {
 	wait := min(first<<min(max(failures-1, 0), 10), limit)
 	wait = max(wait, min(out.retryAfter, retryAfterMax))
 	return wait + time.Duration(random*float64(wait)/4)
-}
-
-// oneLine makes a message fit for a log line: printable, white space collapsed, cut at 200 characters.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > 200 {
-		s = strings.TrimSpace(string(r[:199])) + "…"
-	}
-	return s
 }

@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // plan is the whole memory and every rule of one drain. It sends nothing and reads no clock: what is
@@ -102,7 +104,7 @@ func (o DrainOptions) graceSeconds() int64 {
 func (p *plan) observe(pods []*corev1.Pod, synced bool, trouble error, now time.Time) {
 	p.trouble = ""
 	if trouble != nil {
-		p.trouble = "the pods of this node cannot be watched: " + oneLine(trouble.Error())
+		p.trouble = "the pods of this node cannot be watched: " + status.Clean(trouble.Error(), maxDetail)
 	}
 	if !synced {
 		return

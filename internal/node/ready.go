@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // AwaitReady waits until the kubelet of this boot reports the Node Ready, through any API outage.
@@ -105,7 +107,7 @@ func await[T metav1.Object](ctx context.Context, objects *mirror[T], what string
 func (n *Node) readiness(nodes []*corev1.Node, synced bool, trouble error) (obj *corev1.Node, missing string) {
 	switch {
 	case trouble != nil:
-		return nil, fmt.Sprintf("the Node cannot be watched: %s", oneLine(trouble.Error()))
+		return nil, fmt.Sprintf("the Node cannot be watched: %s", status.Clean(trouble.Error(), maxDetail))
 	case !synced:
 		return nil, unanswered
 	case len(nodes) == 0:
@@ -140,7 +142,7 @@ func readyCondition(obj *corev1.Node) (ready bool, detail string) {
 			return true, ""
 		}
 		detail = fmt.Sprintf("Ready is %s", c.Status)
-		for _, s := range []string{c.Reason, oneLine(c.Message)} {
+		for _, s := range []string{c.Reason, status.Clean(c.Message, maxDetail)} {
 			if s != "" {
 				detail += ": " + s
 			}

@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Volumes is what keeps AwaitDetached waiting.
@@ -116,12 +118,12 @@ func volumesLeft(nodes []*corev1.Node, staying map[string]bool, synced bool, tro
 	var v Volumes
 	for _, name := range volumesOf(nodes) {
 		if !staying[name] {
-			v.Attached = append(v.Attached, oneLine(name))
+			v.Attached = append(v.Attached, status.Clean(name, maxDetail))
 		}
 	}
 	switch {
 	case trouble != nil:
-		v.Trouble = "the volumes cannot be told: " + oneLine(trouble.Error())
+		v.Trouble = "the volumes cannot be told: " + status.Clean(trouble.Error(), maxDetail)
 	case !synced:
 		v.Trouble = "the API server has not answered yet"
 	case len(nodes) == 0:
