@@ -50,7 +50,15 @@ func oneLine(text string) string {
 		}
 		return ' '
 	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
-	return cut(text, maxValue)
+	if len(text) <= maxValue {
+		return text
+	}
+	const ellipsis = "…"
+	end := maxValue - len(ellipsis)
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + ellipsis
 }
 
 // writeEnvironment makes the file in one step: systemd sees the old one or the new one.

@@ -11,9 +11,6 @@ package hook
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/kured-host/kured/internal/status"
 )
@@ -77,33 +74,5 @@ func colon(detail string) string {
 	return ": " + detail
 }
 
-// maxText bounds what comes from hooks and is shown to people, in bytes.
+// maxText bounds what comes from hooks and is shown to people, in characters.
 const maxText = 300
-
-// printable makes a text one line that moves no cursor, at most maxText long.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', r == '\t':
-			return ' '
-		case unicode.IsGraphic(r):
-			return r
-		default:
-			return -1
-		}
-	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
-	return cut(strings.TrimSpace(text), maxText)
-}
-
-// cut shortens valid UTF-8 to at most limit bytes.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	const ellipsis = "…"
-	end := limit - len(ellipsis)
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + ellipsis
-}

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Parts executes the hooks of a phase one after the other, as `kured hook` does in kured-hook@.service. It is not for
@@ -36,10 +38,10 @@ func (p Parts) Run(ctx context.Context, phase string) error {
 		hooks, err = List(directory, phase)
 	}
 	if err != nil {
-		return &PartError{ExitFailed, printable(err.Error())}
+		return &PartError{ExitFailed, status.Clean(err.Error(), maxText)}
 	}
 	for _, path := range hooks {
-		name := printable(filepath.Base(path))
+		name := status.Clean(filepath.Base(path), maxText)
 		p.Log(name + " begins")
 		err := p.execute(ctx, path)
 		if err == nil && ctx.Err() != nil {
@@ -52,7 +54,7 @@ func (p Parts) Run(ctx context.Context, phase string) error {
 		var exit *exec.ExitError
 		switch {
 		case !errors.As(err, &exit):
-			return &PartError{ExitFailed, printable(fmt.Sprintf("%s: cannot be run: %v", name, err))}
+			return &PartError{ExitFailed, status.Clean(fmt.Sprintf("%s: cannot be run: %v", name, err), maxText)}
 		case exit.ExitCode() == ExitNotNow:
 			return &PartError{ExitNotNow, fmt.Sprintf("%s: exit code %d, not now", name, ExitNotNow)}
 		}

@@ -77,7 +77,7 @@ func (r Runner) Run(ctx context.Context, phase string, env map[string]string) er
 	failed := &FailedError{Phase: phase, Unit: u.name, Result: "timeout", Detail: fmt.Sprintf("not done after %s", r.Timeout)}
 	for _, more := range []error{u.trouble, stopped} {
 		if more != nil {
-			failed.Detail += "; " + printable(more.Error())
+			failed.Detail += "; " + status.Clean(more.Error(), maxText)
 		}
 	}
 	return failed
@@ -181,16 +181,16 @@ func (u *unit) refused(ctx context.Context, err error) error {
 	if errors.Is(err, errLost) || ctx.Err() != nil {
 		return err
 	}
-	return &FailedError{Phase: u.phase, Unit: u.name, Result: "not-started", Detail: printable(err.Error())}
+	return &FailedError{Phase: u.phase, Unit: u.name, Result: "not-started", Detail: status.Clean(err.Error(), maxText)}
 }
 
 // judge reads from the unit how the run ended.
 func (u *unit) judge(seen look) error {
-	failed := &FailedError{Phase: u.phase, Unit: u.name, Result: seen.result, Code: int(seen.status), Detail: printable(seen.text)}
+	failed := &FailedError{Phase: u.phase, Unit: u.name, Result: seen.result, Code: int(seen.status), Detail: status.Clean(seen.text, maxText)}
 	switch {
 	case !u.ours(seen):
 		failed.Result, failed.Code = "not-run", 0
-		failed.Detail = fmt.Sprintf("systemd did not run it; it is %s", printable(seen.active))
+		failed.Detail = fmt.Sprintf("systemd did not run it; it is %s", status.Clean(seen.active, maxText))
 		return failed
 	case seen.result != "success" && seen.result != "exit-code":
 		return failed

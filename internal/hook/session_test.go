@@ -2,7 +2,6 @@ package hook
 
 import (
 	"maps"
-	"strings"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -38,7 +37,7 @@ func TestParse(t *testing.T) {
 
 func TestFailedErrorText(t *testing.T) {
 	got := (&FailedError{Phase: PreDrain, Unit: "u", Result: "exit-code", Code: 1, Detail: "x"}).Error()
-	if got != "hooks of pre-drain failed (u: exit-code 1): x" || printable(strings.Repeat("ü", maxText)+"\n") != strings.Repeat("ü", (maxText-3)/2)+"…" {
+	if got != "hooks of pre-drain failed (u: exit-code 1): x" {
 		t.Errorf("got %q", got)
 	}
 }

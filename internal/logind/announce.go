@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // An announced reboot is a dry run in logind's own schedule (ScheduleShutdown "dry-reboot", org.freedesktop.login1(5)):
@@ -115,7 +117,7 @@ func (m Manager) announce(ctx context.Context, s *session, at time.Time, message
 	case err != nil:
 		return schedule{}, err
 	case !now.none() && !now.ours():
-		return schedule{}, &ScheduledError{Type: printable(now.kind), At: now.time()}
+		return schedule{}, &ScheduledError{Type: status.Clean(now.kind, maxText), At: now.time()}
 	}
 	if err := setWallMessage(ctx, s.conn, s.owner, message); err != nil {
 		return schedule{}, err
@@ -237,7 +239,7 @@ func wallText(message string) string {
 	rows := strings.Split(strings.TrimSpace(message), "\n")
 	rows = rows[:min(len(rows), lines)]
 	for i, row := range rows {
-		rows[i] = printable(row)
+		rows[i] = status.Clean(row, maxText)
 	}
 	text := strings.Join(rows, "\n")
 	return strings.ToValidUTF8(text[:min(len(text), limit)], "")

@@ -373,7 +373,7 @@ func TestRebootAfterAnnouncement(t *testing.T) {
 func TestTell(t *testing.T) {
 	f, m := announcer(t, "252.39")
 	for _, test := range []struct{ message, want string }{
-		{"a new\tkernel\x1b[2J\nsee you\n", "a newkernel[2J\nsee you"},
+		{"a new\tkernel\x1b[2J\nsee you\n", "a new kernel [2J\nsee you"},
 		{strings.Repeat("line\n", 20), strings.TrimSuffix(strings.Repeat("line\n", 10), "\n")},
 		{"", ""},
 	} {

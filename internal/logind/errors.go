@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // ErrUnconfirmed means that the reboot was accepted, or the answer was lost, but logind prepares no shutdown: none
@@ -96,7 +98,7 @@ func queryError(method string, err error) error {
 	case "", nameNoReply, nameTimeout, nameTimedOut, nameDisconnected:
 		return fmt.Errorf("ask logind for %s: %w", method, err)
 	default:
-		return &RefusedError{Method: method, Name: name, Message: printable(err.Error())}
+		return &RefusedError{Method: method, Name: name, Message: status.Clean(err.Error(), maxText)}
 	}
 }
 

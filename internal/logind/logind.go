@@ -10,9 +10,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Manager is the org.freedesktop.login1.Manager on the bus at Address.
@@ -45,23 +46,11 @@ func (i Inhibitor) String() string {
 	if i.Mode == "delay" {
 		verb = "delays"
 	}
-	return fmt.Sprintf("%s (pid %d, uid %d) %s shutdown: %q", printable(i.Who), i.PID, i.UID, verb, printable(i.Why))
+	return fmt.Sprintf("%s (pid %d, uid %d) %s shutdown: %q", status.Clean(i.Who, maxText), i.PID, i.UID, verb, status.Clean(i.Why, maxText))
 }
 
-// printable drops what moves a cursor, and bounds the length: any user may take an inhibitor and choose its text.
-func printable(text string) string {
-	const limit = 200
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) {
-			return r
-		}
-		return -1
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-	if runes := []rune(text); len(runes) > limit {
-		text = string(runes[:limit]) + "…"
-	}
-	return text
-}
+// maxText bounds text of others, in characters: any user may take an inhibitor and choose its text.
+const maxText = 200
 
 // CanReboot asks whether this caller may reboot: "yes", "no", "na" (not possible here), "challenge" (a person has
 // to confirm), or since systemd 257 a word that mentions inhibitors. "yes" is not the whole truth: root hears it
@@ -73,7 +62,7 @@ func (m Manager) CanReboot(ctx context.Context) (string, error) {
 		return "", err
 	}
 	answer, err := value[string](method, body)
-	return printable(answer), err
+	return status.Clean(answer, maxText), err
 }
 
 // BlockInhibitors lists who blocks a shutdown, in a stable order. It has to be asked for: before systemd 257 logind

@@ -27,12 +27,12 @@ func TestBlockInhibitors(t *testing.T) {
 	release := f.Inhibit("apt\x1b[2J", "idle:shutdown:sleep", "block", `upgrading "libc6"`)
 	got, err := m.BlockInhibitors(t.Context())
 	if err != nil || len(got) != 3 {
-		t.Fatalf("got %v, %v; want apt[2J, future and weak", got, err)
+		t.Fatalf("got %v, %v; want apt [2J, future and weak", got, err)
 	}
 	apt := got[0]
 	apt.PID = 4711
 	apt.UID = 0
-	if text, want := apt.String(), `apt[2J (pid 4711, uid 0) blocks shutdown: "upgrading \"libc6\""`; text != want {
+	if text, want := apt.String(), `apt [2J (pid 4711, uid 0) blocks shutdown: "upgrading \"libc6\""`; text != want {
 		t.Errorf("got %s, want %s", text, want)
 	}
 	release()

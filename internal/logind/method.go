@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Method is a way to reboot.
@@ -109,7 +111,7 @@ func (m Manager) RebootBy(ctx context.Context, method Method, confirmWithin time
 	case Kexec:
 		return m.reboot(ctx, confirmWithin, "RebootWithFlags", viaKexec)
 	default:
-		return &RefusedError{Method: printable(string(method)), Name: nameInvalidArgs, Message: "kured does not reboot in this way"}
+		return &RefusedError{Method: status.Clean(string(method), maxText), Name: nameInvalidArgs, Message: "kured does not reboot in this way"}
 	}
 }
 
@@ -133,7 +135,7 @@ func (m Manager) systemdVersion(ctx context.Context) (text string, number int, e
 	if text, err = value[string](property, []any{variant.Value()}); err != nil {
 		return "", 0, err
 	}
-	text = printable(text)
+	text = status.Clean(text, maxText)
 	if number, err = versionNumber(text); err != nil {
 		return "", 0, fmt.Errorf("ask systemd for its version: %w", err)
 	}

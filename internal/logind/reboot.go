@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Reboot asks logind to reboot and waits until it is certain what came of it, for at most confirmWithin and the
@@ -153,7 +155,7 @@ func (w *wait) replied(ctx context.Context, call *dbus.Call) (step, error) {
 	w.drain()
 	switch judge(call.Err) {
 	case refused:
-		return decided, &RefusedError{Method: w.method, Name: dbusName(call.Err), Message: printable(call.Err.Error())}
+		return decided, &RefusedError{Method: w.method, Name: dbusName(call.Err), Message: status.Clean(call.Err.Error(), maxText)}
 	case goingDown:
 		return decided, unknown(ctx, fmt.Errorf("systemd is shutting down already: %w", call.Err))
 	}
