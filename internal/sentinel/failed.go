@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // failedSuffix is what a check that looks after a sentinel appends to its name when it could not run. The sentinel
@@ -31,7 +33,7 @@ func checkFailed(path string) error {
 // firstLine is the first line of a text with anything to print in it.
 func firstLine(text string) string {
 	for line := range strings.Lines(text) {
-		if line = cleanReason(line); line != "" {
+		if line = status.Clean(line, maxReason); line != "" {
 			return line
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // packagesSuffix is what update-notifier and unattended-upgrades append to the name of the sentinel.
@@ -18,9 +18,9 @@ const packagesSuffix = ".pkgs"
 
 // Bounds on what is taken from a .pkgs or .failed file: it ends up in a lock entry, a log line and a status answer.
 const (
-	maxFileBytes   = 64 << 10
-	maxReasons     = 64
-	maxReasonBytes = 200
+	maxFileBytes = 64 << 10
+	maxReasons   = 64
+	maxReason    = 200 // characters
 )
 
 // packageLines reads the .pkgs file. A missing file gives no lines; a file that cannot be read gives one line that
@@ -59,7 +59,7 @@ func readBounded(path string) ([]byte, error) {
 func reasons(lines []string) []string {
 	var out []string
 	for _, line := range lines {
-		if reason := cleanReason(line); reason != "" {
+		if reason := status.Clean(line, maxReason); reason != "" {
 			out = append(out, reason)
 		}
 	}
@@ -69,29 +69,4 @@ func reasons(lines []string) []string {
 		out = append(out[:maxReasons:maxReasons], fmt.Sprintf("(and %d more)", extra))
 	}
 	return out
-}
-
-// cleanReason makes a line safe to print: valid UTF-8, nothing that moves a cursor or turns the direction of
-// writing, no space around it, at most maxReasonBytes long.
-func cleanReason(line string) string {
-	line = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t':
-			return ' '
-		case unicode.IsGraphic(r):
-			return r
-		default:
-			return -1
-		}
-	}, strings.ToValidUTF8(line, string(utf8.RuneError)))
-	line = strings.TrimSpace(line)
-	if len(line) <= maxReasonBytes {
-		return line
-	}
-	const ellipsis = "…"
-	cut := maxReasonBytes - len(ellipsis)
-	for !utf8.RuneStart(line[cut]) {
-		cut--
-	}
-	return strings.TrimSpace(line[:cut]) + ellipsis
 }

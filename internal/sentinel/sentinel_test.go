@@ -10,8 +10,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 func write(t *testing.T, path, text string) {
@@ -57,7 +60,7 @@ func TestRead(t *testing.T) {
 				write(t, dir+"/required.pkgs", "linux-image-6.1.0-40-amd64\r\n  libc6\n\nlibc6\nd\x1b[31mbus\x07\n")
 			},
 			want: State{Wanted: true, Path: "required", Since: old,
-				Reasons: []string{"d[31mbus", "libc6", "linux-image-6.1.0-40-amd64"}},
+				Reasons: []string{"d [31mbus", "libc6", "linux-image-6.1.0-40-amd64"}},
 		},
 		{
 			name: "packages without a sentinel",
@@ -269,7 +272,7 @@ func TestPermissionDenied(t *testing.T) {
 func TestReasonsBounded(t *testing.T) {
 	var lines []string
 	for i := range 1000 {
-		lines = append(lines, strings.Repeat("é", 150)+strings.Repeat("x", i))
+		lines = append(lines, strings.Repeat("é", 201)+strings.Repeat("x", i))
 	}
 	lines = append(lines, "a", "b")
 	got := reasons(lines)
@@ -299,7 +302,7 @@ func FuzzReasons(f *testing.F) {
 			t.Fatalf("%d reasons", len(got))
 		}
 		for _, reason := range got {
-			if reason == "" || len(reason) > maxReasonBytes || cleanReason(reason) != reason {
+			if reason == "" || utf8.RuneCountInString(reason) > maxReason || status.Clean(reason, maxReason) != reason {
 				t.Errorf("reason %q is empty, too long or unclean", reason)
 			}
 		}
@@ -319,7 +322,7 @@ func FuzzFirstLine(f *testing.F) {
 	f.Add("\n\x1b[2J\n needs-restarting: exit code 3\nmore")
 	f.Add(strings.Repeat("ü", 400) + "\xff")
 	f.Fuzz(func(t *testing.T, text string) {
-		if got := firstLine(text); got == "" || len(got) > maxReasonBytes || cleanReason(got) != got {
+		if got := firstLine(text); got == "" || utf8.RuneCountInString(got) > maxReason || status.Clean(got, maxReason) != got {
 			t.Errorf("%q became %q: empty, too long or unclean", text, got)
 		}
 	})

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Form is how a command names its reasons on standard output.
@@ -94,7 +96,7 @@ func (c Command) Check(ctx context.Context) (Finding, error) {
 func (f Form) reasons(output string) []string {
 	var found []string
 	for text := range strings.Lines(output) {
-		text = line(text)
+		text = status.Clean(text, maxReason)
 		switch f {
 		case Bullets:
 			var bullet bool
@@ -104,7 +106,7 @@ func (f Form) reasons(output string) []string {
 		case Silent:
 			continue
 		}
-		if text = line(text); text != "" && len(found) < maxReasons {
+		if text = status.Clean(text, maxReason); text != "" && len(found) < maxReasons {
 			found = append(found, text)
 		}
 	}
@@ -122,7 +124,7 @@ func (h *head) Write(p []byte) (int, error) {
 // told is the first line of what a program complained about, for the end of a sentence.
 func (h *head) told() string {
 	for text := range strings.Lines(h.String()) {
-		if text = line(text); text != "" {
+		if text = status.Clean(text, maxReason); text != "" {
 			return ": " + text
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // DefaultDirectory is where the sentinels of kured's own units are.
@@ -34,8 +34,8 @@ type Sentinel struct {
 
 // Bounds on what is written: the daemon takes no more.
 const (
-	maxReasons     = 64
-	maxReasonBytes = 200
+	maxReasons = 64
+	maxReason  = 200 // characters
 )
 
 // Report writes down what a check found out, or with err why it could not. A sentinel that stands already keeps its
@@ -47,7 +47,7 @@ func (s Sentinel) Report(finding Finding, err error) error {
 	}
 	path := filepath.Join(s.Directory, s.Name)
 	if err != nil {
-		return wrap(replace(path+".failed", line(err.Error())+"\n"))
+		return wrap(replace(path+".failed", status.Clean(err.Error(), maxReason)+"\n"))
 	}
 	var errs []error
 	if finding.Wanted {
@@ -110,35 +110,11 @@ func replace(path, content string) (err error) {
 func text(reasons []string) string {
 	var lines []string
 	for _, reason := range reasons {
-		if reason = line(reason); reason != "" {
+		if reason = status.Clean(reason, maxReason); reason != "" {
 			lines = append(lines, reason+"\n")
 		}
 	}
 	slices.Sort(lines)
 	lines = slices.Compact(lines)
 	return strings.Join(lines[:min(len(lines), maxReasons)], "")
-}
-
-// line makes a text one printable line of bounded length.
-func line(text string) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsGraphic(r):
-			return r
-		default:
-			return -1
-		}
-	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
-	text = strings.TrimSpace(text)
-	if len(text) <= maxReasonBytes {
-		return text
-	}
-	const ellipsis = "…"
-	end := maxReasonBytes - len(ellipsis)
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return strings.TrimSpace(text[:end]) + ellipsis
 }

@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kured-host/kured/internal/sentinel"
+	"github.com/kured-host/kured/internal/status"
 )
 
 func read(t *testing.T, path string) string {
@@ -55,7 +57,7 @@ func TestReport(t *testing.T) {
 	if got := look(); !got.Wanted || !got.Since.Equal(old) || got.Err == nil || !strings.Contains(got.Err.Error(), "tool: exit status 3 more") {
 		t.Errorf("a check that failed: %+v", got)
 	}
-	if text := read(t, path+".failed"); strings.Count(text, "\n") != 1 || len(text) > maxReasonBytes+1 {
+	if text := read(t, path+".failed"); strings.Count(text, "\n") != 1 || utf8.RuneCountInString(text) > maxReason+1 {
 		t.Errorf(".failed is %q", text)
 	}
 	must(t, s.Report(Finding{}, nil))
@@ -84,7 +86,7 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b, c string) {
 		content := text([]string{a, b, c})
 		for got := range strings.Lines(content) {
-			if !strings.HasSuffix(got, "\n") || len(got) > maxReasonBytes+1 || line(got) != strings.TrimSuffix(got, "\n") || len(got) == 1 {
+			if !strings.HasSuffix(got, "\n") || utf8.RuneCountInString(got) > maxReason+1 || status.Clean(got, maxReason) != strings.TrimSuffix(got, "\n") || len(got) == 1 {
 				t.Errorf("line %q is unclean, empty or too long", got)
 			}
 		}
