@@ -9,7 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Alert is the labels of one alert, its name (alertname) among them.
@@ -21,14 +22,14 @@ func (a Alert) Name() string { return a["alertname"] }
 // String is the alert for people, with the labels that say where it is and how
 // bad: NodeDown (instance="a:9100", severity="critical").
 func (a Alert) String() string {
-	name := printable(a.Name(), 60)
+	name := status.Clean(a.Name(), 60)
 	if name == "" {
 		name = "an alert without a name"
 	}
 	var labels []string
 	for _, label := range []string{"instance", "namespace", "severity"} {
 		if value := a[label]; value != "" {
-			labels = append(labels, fmt.Sprintf("%s=%q", label, printable(value, 40)))
+			labels = append(labels, fmt.Sprintf("%s=%q", label, status.Clean(value, 40)))
 		}
 	}
 	if len(labels) == 0 {
@@ -51,25 +52,4 @@ func summary[T fmt.Stringer](items []T) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(texts[:3], ", "), n-3)
 	}
 	return strings.Join(texts, ", ")
-}
-
-// printable is text of others as part of one line: what cannot be printed is
-// replaced, and what is longer than limit characters is cut.
-func printable(text string, limit int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range text {
-		if n++; n > limit {
-			b.WriteRune('…')
-			break
-		}
-		switch {
-		case unicode.IsSpace(r):
-			r = ' '
-		case !unicode.IsPrint(r):
-			r = '\uFFFD'
-		}
-		b.WriteRune(r)
-	}
-	return strings.TrimSpace(b.String())
 }

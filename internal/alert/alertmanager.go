@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Alertmanager is one look at an Alertmanager by its API v2
@@ -114,7 +116,7 @@ func decodeAlerts(body []byte) ([]Alert, error) {
 		case a.Status.State == "active" || a.Status.State == "unprocessed":
 			alerts = append(alerts, a.Labels)
 		default:
-			return nil, fmt.Errorf("an alert in the state %q in its answer", printable(a.Status.State, 40))
+			return nil, fmt.Errorf("an alert in the state %q in its answer", status.Clean(a.Status.State, 40))
 		}
 	}
 	return alerts, nil

@@ -35,12 +35,12 @@ func TestParseMatchers(t *testing.T) {
 		{`9a="1"`, "expected a label name", false},
 		{`""="1"`, "label name: it is empty", false},
 		{`a=~"("`, "value of the label a: regular expression: missing closing )", false},
-		{`a=~"(\n"`, `missing closing ): "("`, false}, // in one line
+		{`a=~"(\n"`, `missing closing ): "(\n"`, false}, // in one line
 		{`a=~"x)|(?:y"`, "unexpected )", false},
 		{`a="\q"`, "no escape", false},
 		{`a="\xff"`, "not UTF-8", false},
 		{`a="1"}`, "expected a comma", false},
-		{"a=\x00", `found "�"`, false},
+		{"a=\x00", `found "\x00"`, false},
 	} {
 		list, err := ParseMatchers(c.text)
 		var got string
@@ -142,8 +142,8 @@ func TestSummary(t *testing.T) {
 			`A (instance="a:9100", namespace="db", severity="critical"), B`,
 		},
 		{[]Alert{{"alertname": "D"}, {"alertname": "C"}, {"alertname": "B"}, {"alertname": "A"}, {"alertname": "E"}}, "A, B, C and 2 more"},
-		{[]Alert{{"alertname": "one\nline\x1b[31m", "severity": "\r\n"}}, "one line�[31m"},
-		{[]Alert{{"alertname": strings.Repeat("n", 100)}}, strings.Repeat("n", 60) + "…"},
+		{[]Alert{{"alertname": "one\nline\x1b[31m", "severity": "\r\n"}}, "one line [31m"},
+		{[]Alert{{"alertname": strings.Repeat("n", 100)}}, strings.Repeat("n", 59) + "…"},
 	} {
 		if got := Summary(c.alerts); got != c.want && !strings.HasPrefix(got, c.want+" (") {
 			t.Errorf("got %s, want %s", got, c.want)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // operator is how a matcher compares.
@@ -78,11 +80,11 @@ func parseMatcher(text string) (m Matcher, rest string, err error) {
 		}
 	}
 	if op == "" {
-		return Matcher{}, "", fmt.Errorf("expected =, !=, =~ or !~ after the label name %s, found %s", printable(name, 40), excerpt(rest))
+		return Matcher{}, "", fmt.Errorf("expected =, !=, =~ or !~ after the label name %s, found %s", status.Clean(name, 40), excerpt(rest))
 	}
 	value, rest, err := parseQuoted(rest)
 	if err != nil {
-		return Matcher{}, "", fmt.Errorf("value of the label %s: %w", printable(name, 40), err)
+		return Matcher{}, "", fmt.Errorf("value of the label %s: %w", status.Clean(name, 40), err)
 	}
 	m, err = newMatcher(name, op, value)
 	return m, rest, err
@@ -97,7 +99,7 @@ func newMatcher(name string, op operator, value string) (Matcher, error) {
 			m.re, err = compile("^(?s:" + value + ")$")
 		}
 		if err != nil {
-			return Matcher{}, fmt.Errorf("value of the label %s: %w", printable(name, 40), err)
+			return Matcher{}, fmt.Errorf("value of the label %s: %w", status.Clean(name, 40), err)
 		}
 	}
 	return m, nil
@@ -167,7 +169,7 @@ func excerpt(text string) string {
 	if text == "" {
 		return "the end"
 	}
-	return strconv.Quote(printable(text, 40))
+	return fmt.Sprintf("%.40q", text)
 }
 
 // Matches reports whether labels meet the condition. A label that is not there

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/api"
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // States are the states of alerts that count.
@@ -119,7 +121,7 @@ type series struct {
 }
 
 func (s series) String() string {
-	text := printable(s.metric.String(), 120)
+	text := status.Clean(s.metric.String(), 120)
 	if s.histogram {
 		return text
 	}
@@ -156,7 +158,7 @@ func (p Prometheus) query(ctx context.Context, query string, use func(model.Valu
 func doubt(warnings promv1.Warnings) error {
 	for _, w := range warnings {
 		if !strings.HasPrefix(w, "PromQL info:") {
-			return fmt.Errorf("answers with a warning: %s", printable(w, 150))
+			return fmt.Errorf("answers with a warning: %s", status.Clean(w, 150))
 		}
 	}
 	return nil
@@ -211,4 +213,4 @@ func (p Proof) Wrong(ctx context.Context) string {
 }
 
 // QueryText is a query as part of one line.
-func QueryText(query string) string { return "`" + printable(query, 100) + "`" }
+func QueryText(query string) string { return "`" + status.Clean(query, 100) + "`" }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	httpconfig "github.com/prometheus/common/config"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // answerLimit is how many bytes of an answer are read; 8 MiB are the alerts of
@@ -100,7 +102,7 @@ func withoutValues(err error) error {
 	if errors.As(err, new(*os.PathError)) {
 		return err
 	}
-	return errors.New(printable(regexp.MustCompile("\"[^\"]*\"?|`[^`]*`?").ReplaceAllString(err.Error(), "…"), 300))
+	return errors.New(status.Clean(regexp.MustCompile("\"[^\"]*\"?|`[^`]*`?").ReplaceAllString(err.Error(), "…"), 300))
 }
 
 // sameHost lets a server send us to another path or from http to https. Another
@@ -133,7 +135,7 @@ type replica struct {
 func (s Server) look() *look {
 	client, err := s.client()
 	if err != nil {
-		err = errors.New(printable(err.Error(), 300))
+		err = errors.New(status.Clean(err.Error(), 300))
 	}
 	l := &look{client: client, err: err, timeout: s.timeout}
 	for _, u := range s.urls {
@@ -178,7 +180,7 @@ func (l *look) ask(ctx context.Context, question func(context.Context, *replica)
 
 // String is the replica's URL without user, password and query.
 func (r *replica) String() string {
-	return printable(r.url.Scheme+"://"+r.url.Host+strings.TrimRight(r.url.EscapedPath(), "/"), 120)
+	return status.Clean(r.url.Scheme+"://"+r.url.Host+strings.TrimRight(r.url.EscapedPath(), "/"), 120)
 }
 
 // explain is an error of a request for people, without the request's URL.
@@ -189,7 +191,7 @@ func (l *look) explain(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("no answer within %s", l.timeout)
 	}
-	return errors.New(printable(err.Error(), 200))
+	return errors.New(status.Clean(err.Error(), 200))
 }
 
 // fetch sends a request and reads the answer. The error of a status other than
@@ -231,9 +233,9 @@ func wordsOf(body []byte) string {
 	var text string
 	switch {
 	case json.Unmarshal(body, &object) == nil:
-		return printable(object.Error+object.Message, 150)
+		return status.Clean(object.Error+object.Message, 150)
 	case json.Unmarshal(body, &text) == nil:
-		return printable(text, 150)
+		return status.Clean(text, 150)
 	}
 	return ""
 }
@@ -241,7 +243,7 @@ func wordsOf(body []byte) string {
 // notFrom says that an answer is not one that this program would give.
 func notFrom(program string, response *http.Response, what string) error {
 	if kind := response.Header.Get("Content-Type"); !strings.Contains(kind, "json") {
-		what = "answers with " + printable(kind, 40)
+		what = "answers with " + status.Clean(kind, 40)
 		if kind == "" {
 			what = "answers with no content type"
 		}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // creator is the author of our silences.
@@ -108,7 +110,7 @@ func (s Silence) Expire(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("expire the silence %s: %w", printable(found.ID, 40), err)
+			return fmt.Errorf("expire the silence %s: %w", status.Clean(found.ID, 40), err)
 		}
 	}
 	return nil
@@ -123,7 +125,7 @@ func (s Silence) renew(ctx context.Context, reason string) error {
 	}
 	wanted := silence{
 		Matchers: s.matchers, StartsAt: now, EndsAt: now.Add(s.lasts),
-		CreatedBy: creator, Comment: s.comment() + printable(reason, 200),
+		CreatedBy: creator, Comment: s.comment() + status.Clean(reason, 200),
 	}
 	if len(ours) > 0 {
 		// Alertmanager changes a silence in place as long as matchers and begin stay.

@@ -10,10 +10,10 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Level is how good or bad a finding is.
@@ -79,8 +79,8 @@ func (c Check) run(ctx context.Context, limit time.Duration) []Finding {
 	}
 	for i := range found {
 		found[i].Check = c.Name
-		found[i].Text = printable(found[i].Text)
-		found[i].Remedy = printable(found[i].Remedy)
+		found[i].Text = status.Clean(found[i].Text, longest)
+		found[i].Remedy = status.Clean(found[i].Remedy, longest)
 	}
 	return found
 }
@@ -114,28 +114,3 @@ func one(f Finding) []Finding { return []Finding{f} }
 
 // longest bounds a text, some of which others wrote, in characters.
 const longest = 400
-
-// printable makes one line of a text that does nothing to a terminal.
-func printable(text string) string {
-	var b strings.Builder
-	n, space := 0, false
-	for _, r := range strings.TrimSpace(text) {
-		if unicode.IsSpace(r) {
-			space = true
-			continue
-		}
-		if n++; n > longest {
-			b.WriteRune('…')
-			break
-		}
-		if space {
-			b.WriteByte(' ')
-			space = false
-		}
-		if !unicode.IsPrint(r) {
-			r = unicode.ReplacementChar
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}

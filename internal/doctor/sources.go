@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Paths at which sentinels appear.
@@ -106,7 +108,7 @@ func (m Machine) distribution() (name string, f family) {
 	// Without it nothing is known, and the remedy is the one that fits all.
 	_, text, _ := m.first("/etc/os-release", "/usr/lib/os-release")
 	release := iniSettings(text)
-	if name = printable(release["pretty_name"]); name == "" {
+	if name = status.Clean(release["pretty_name"], longest); name == "" {
 		name = "a system without os-release"
 	}
 	is := func(ids ...string) bool {

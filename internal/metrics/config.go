@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Config says where the metrics are shown. The zero value shows them nowhere.
@@ -38,14 +40,14 @@ func Check(c Config) error {
 	var errs []error
 	for _, a := range c.Listen {
 		if err := checkAddress(a); err != nil {
-			errs = append(errs, fmt.Errorf("metrics.listen %q: %w", cut(a), err))
+			errs = append(errs, fmt.Errorf("metrics.listen %q: %w", status.Clean(a, maxText), err))
 		}
 	}
 	if err := web.Validate(c.WebConfigFile); err != nil {
 		errs = append(errs, fmt.Errorf("metrics.web_config_file: %w", plain(err)))
 	}
 	if f := c.Textfile; f != "" && (!filepath.IsAbs(f) || filepath.Ext(f) != ".prom") {
-		errs = append(errs, fmt.Errorf("metrics.textfile %q: must be an absolute path that ends in .prom", cut(f)))
+		errs = append(errs, fmt.Errorf("metrics.textfile %q: must be an absolute path that ends in .prom", status.Clean(f, maxText)))
 	}
 	return errors.Join(errs...)
 }
@@ -75,6 +77,9 @@ func (c Config) same(d Config) bool {
 	return slices.Equal(c.Listen, d.Listen) && c.WebConfigFile == d.WebConfigFile && c.Textfile == d.Textfile
 }
 
+// maxText bounds text of others, in characters.
+const maxText = 300
+
 // plain makes an error of the toolkit one that can be shown: the YAML decoder
 // quotes the values that it does not understand, and these may be secrets.
 func plain(err error) error {
@@ -90,20 +95,5 @@ func (e *plainError) Error() string {
 	for i := 1; i < len(parts); i += 2 {
 		parts[i] = "…"
 	}
-	return cut(strings.Join(parts, ""))
-}
-
-// cut makes text of others one short line.
-func cut(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	const limit = 300
-	if runes := []rune(s); len(runes) > limit {
-		s = string(runes[:limit]) + "…"
-	}
-	return s
+	return status.Clean(strings.Join(parts, ""), maxText)
 }

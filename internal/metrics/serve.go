@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/net/netutil"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // An address that is in use, or not there yet, is tried again: soon at first.
@@ -91,7 +93,7 @@ func (m *Metrics) serveAt(ctx context.Context, address, webConfig string) {
 		}
 		if text := plain(err).Error(); text != told {
 			told = text
-			m.options.Log.Warn("the metrics are not served at " + cut(address) + ": " + text)
+			m.options.Log.Warn("the metrics are not served at " + status.Clean(address, maxText) + ": " + text)
 		}
 		if errors.Is(err, errNoSocket) {
 			return // systemd passes sockets only when it starts a program
@@ -202,7 +204,7 @@ func (m *Metrics) fromSystemd() ([]net.Listener, error) {
 			for _, l := range out {
 				_ = l.Close() // the error that counts is the first
 			}
-			return nil, fmt.Errorf("socket %s of systemd: %w", cut(f.Name()), err)
+			return nil, fmt.Errorf("socket %s of systemd: %w", status.Clean(f.Name(), maxText), err)
 		}
 		out = append(out, l)
 	}
@@ -238,7 +240,7 @@ func clearSocket(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != os.ModeSocket:
-		return fmt.Errorf("%s is in the way and is not a socket", cut(path))
+		return fmt.Errorf("%s is in the way and is not a socket", status.Clean(path, maxText))
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -246,9 +248,9 @@ func clearSocket(ctx context.Context, path string) error {
 	switch {
 	case err == nil:
 		_ = conn.Close() // asked only whether somebody is there
-		return fmt.Errorf("%s is served by another program", cut(path))
+		return fmt.Errorf("%s is served by another program", status.Clean(path, maxText))
 	case !errors.Is(err, errRefused):
-		return fmt.Errorf("%s is there and cannot be asked: %w", cut(path), err)
+		return fmt.Errorf("%s is there and cannot be asked: %w", status.Clean(path, maxText), err)
 	}
 	return os.Remove(path)
 }

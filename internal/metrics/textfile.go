@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // textfileEvery is how often the file is written at most.
@@ -29,7 +31,7 @@ func (m *Metrics) keepTextfile(ctx context.Context, path string) {
 			text = plain(err).Error()
 		}
 		if text != told && text != "" {
-			m.options.Log.Warn("the metrics are not written to " + cut(path) + ": " + text)
+			m.options.Log.Warn("the metrics are not written to " + status.Clean(path, maxText) + ": " + text)
 		}
 		told = text
 	}
@@ -76,6 +78,6 @@ func (m *Metrics) removeTextfile(path string) {
 		return
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		m.options.Log.Warn("the metrics stay in " + cut(path) + ": " + plain(err).Error())
+		m.options.Log.Warn("the metrics stay in " + status.Clean(path, maxText) + ": " + plain(err).Error())
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // errRefused is what connect(2) says where nobody listens.
@@ -22,7 +24,7 @@ func (h toolkitLog) Enabled(ctx context.Context, _ slog.Level) bool {
 
 // Handle implements slog.Handler.
 func (h toolkitLog) Handle(ctx context.Context, r slog.Record) error {
-	clean := slog.NewRecord(r.Time, slog.LevelDebug, "exporter toolkit: "+cut(r.Message), r.PC)
+	clean := slog.NewRecord(r.Time, slog.LevelDebug, "exporter toolkit: "+status.Clean(r.Message, maxText), r.PC)
 	return h.Handler.Handle(ctx, clean)
 }
 
