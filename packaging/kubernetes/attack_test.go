@@ -110,13 +110,14 @@ func TestAttacks(t *testing.T) {
 	for _, stranger := range w.strangers(t) {
 		callers[stranger.name] = stranger
 	}
+	callers[byPod] = w.podCaller(t)
 	for _, r := range []request{eventOf("POST", "", "of-the-kubelet", "node-a", "kubelet"), eventOf("POST", "", "of-node-b", "node-b", "kured")} {
 		if got := w.send(t, w.admin, r); got.refused() && got.code != http.StatusConflict { // it is there already
 			t.Fatalf("%d %s", got.code, got.message)
 		}
 	}
 	attacks := slices.Concat(attacksOnSlots(), attacksOnOthers(), attacksByBurial(), attacksOnTerms(), attacksByForm(),
-		attacksOnObject(), attacksOnNodes(), attacksOnPods(), attacksOnEvents(), attacksOnRights())
+		attacksOnObject(), attacksOnNodes(), attacksOnPods(), attacksOnEvents(), attacksOnTokens(), attacksOnRights())
 
 	var report bytes.Buffer
 	fmt.Fprintf(&report, "%s\n", strings.TrimSpace(golden))

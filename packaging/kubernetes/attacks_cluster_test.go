@@ -149,11 +149,6 @@ func attacksOnRights() []attack {
 		r.header = header
 		return attack{name: name, scene: full(), request: r}
 	}
-	token := func(name, node string) attack {
-		return attack{name: name, request: request{method: "POST", path: inNamespace + "/serviceaccounts/kured/token",
-			body: `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"boundObjectRef":` +
-				`{"apiVersion":"v1","kind":"Node","name":"` + node + `","uid":"<uid of ` + node + `>"}}}`}}
-	}
 	const rbac = "/apis/rbac.authorization.k8s.io/v1/"
 	all := []attack{
 		as("write as an administrator", "Impersonate-User: admin"),
@@ -162,8 +157,6 @@ func attacksOnRights() []attack {
 		as("write as a token of another node", "Impersonate-User: system:serviceaccount:kube-system:kured\n"+
 			"Impersonate-Extra-Authentication.kubernetes.io%2fnode-name: node-b"),
 		as("write as another node by a front proxy's header", "X-Remote-User: system:node:node-b"),
-		token("get a token for another node", "node-b"),
-		token("get a token for the own node", "node-a"),
 		{name: "approve a certificate", request: request{method: "PATCH",
 			path:  "/apis/certificates.k8s.io/v1/certificatesigningrequests/x/approval",
 			media: mergePatch, body: `{"status":{"conditions":[{"type":"Approved","status":"True"}]}}`}},
@@ -174,7 +167,7 @@ func attacksOnRights() []attack {
 			media: mergePatch, body: `{"rules":[]}`}},
 	}
 	for _, policy := range []string{
-		"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction", "kured-deletion", "kured-event",
+		"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction", "kured-deletion", "kured-event", "kured-token",
 	} {
 		all = append(all,
 			attack{name: "make the policy " + policy + " ignore errors", request: request{method: "PATCH", path: policies + "/" + policy,

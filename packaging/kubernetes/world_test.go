@@ -174,6 +174,7 @@ func newWorld(t testing.TB, plane *testenv.ControlPlane) *world {
 	w.await(t, token, w.eviction("pod-of-node-b", "pod-of-node-b"), "kured-eviction")
 	w.await(t, token, request{method: "DELETE", path: podsPath + "pod-of-node-b?dryRun=All"}, "kured-deletion")
 	w.await(t, token, eventOf("POST", "?dryRun=All", "x", "node-b", "kured"), "kured-event")
+	w.await(t, token, tokenFor("kured", `"v1"`, "Node", "node-b", "<uid of node-b>", ""), "kured-token")
 	w.setPolicy(t, nil)
 	return w
 }
