@@ -84,6 +84,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newHistory())
 	root.AddCommand(newHook())
 	root.AddCommand(newSource())
+	root.AddCommand(newEnroll())
 	return root
 }
 

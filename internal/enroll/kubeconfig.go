@@ -1,0 +1,197 @@
+package enroll
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+)
+
+// Server is the cluster's side of a kubeconfig.
+type Server struct {
+	URL  string
+	Name string // that its certificate is for, if another than in the URL
+	CA   []byte // PEM; empty: the authorities that the node trusts
+}
+
+// ServerOf is where the current context of these kubeconfigs leads. They are
+// paths joined as in $KUBECONFIG. One that does not check the server's
+// certificate is refused: a node would give its token to anybody.
+func ServerOf(paths string) (Server, error) {
+	rules := clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(paths)}
+	raw, err := rules.Load()
+	if err != nil {
+		return Server{}, fmt.Errorf("read %s: %w", paths, err)
+	}
+	context := raw.Contexts[raw.CurrentContext]
+	if context == nil || raw.Clusters[context.Cluster] == nil {
+		return Server{}, fmt.Errorf("%s: the current context has no cluster", paths)
+	}
+	cluster := raw.Clusters[context.Cluster]
+	s := Server{URL: cluster.Server, Name: cluster.TLSServerName, CA: cluster.CertificateAuthorityData}
+	switch {
+	case cluster.InsecureSkipTLSVerify:
+		return Server{}, fmt.Errorf("%s: it does not check the API server's certificate; a node has to", paths)
+	case cluster.ProxyURL != "":
+		return Server{}, fmt.Errorf("%s: it goes through a proxy of its own, which nodes need not have", paths)
+	case len(s.CA) == 0 && cluster.CertificateAuthority != "":
+		if s.CA, err = os.ReadFile(cluster.CertificateAuthority); err != nil {
+			return Server{}, fmt.Errorf("the API server's authority: %w", err)
+		}
+	}
+	if !strings.HasPrefix(s.URL, "https://") {
+		return Server{}, fmt.Errorf("%s: %q is no https:// address", paths, clip(s.URL))
+	}
+	return s, nil
+}
+
+// Kubeconfig is a kubeconfig that holds the credential itself.
+func (c Credential) Kubeconfig(s Server) ([]byte, error) {
+	text, err := clientcmd.Write(api.Config{
+		Clusters:       map[string]*api.Cluster{"cluster": {Server: s.URL, TLSServerName: s.Name, CertificateAuthorityData: s.CA}},
+		AuthInfos:      map[string]*api.AuthInfo{"kured": {ClientCertificateData: c.certificate, ClientKeyData: c.key, Token: c.token}},
+		Contexts:       map[string]*api.Context{"kured": {Cluster: "cluster", AuthInfo: "kured"}},
+		CurrentContext: "kured",
+	})
+	if err != nil {
+		return nil, errors.New("write the kubeconfig: it has no form") // the cause could show what is in it
+	}
+	return text, nil
+}
+
+// Write replaces the file at path in one step, readable by its owner alone. After
+// a crash there is the old one or the new one.
+func Write(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Read is the credential in the kubeconfig at path. An error that is
+// fs.ErrNotExist says that there is none; one that is ErrOther, that the
+// kubeconfig is not of a dedicated identity.
+func Read(path string) (Credential, error) {
+	raw, err := clientcmd.LoadFromFile(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return Credential{}, fmt.Errorf("read a kubeconfig: %w", err)
+	}
+	if err != nil {
+		return Credential{}, fmt.Errorf("%s is no kubeconfig", path) // the cause may quote it
+	}
+	context := raw.Contexts[raw.CurrentContext]
+	if context == nil || raw.AuthInfos[context.AuthInfo] == nil {
+		return Credential{}, fmt.Errorf("%s: the current context has no user", path)
+	}
+	user := raw.AuthInfos[context.AuthInfo]
+	switch {
+	case user.Token != "":
+		held, err := readToken(user.Token)
+		if err != nil || held.subject != AccountUser || held.node == "" {
+			return Credential{}, fmt.Errorf("%s: %w", path, ErrOther)
+		}
+		return Credential{Node: held.node, Method: Token, Begins: held.begins, Ends: held.ends, token: user.Token}, nil
+	case len(user.ClientCertificateData) > 0:
+		leaf, err := leafOf(user.ClientCertificateData)
+		if err != nil {
+			return Credential{}, fmt.Errorf("%s: the client certificate: %w", path, err)
+		}
+		node, ok := strings.CutPrefix(leaf.Subject.CommonName, userPrefix)
+		if !ok {
+			return Credential{}, fmt.Errorf("%s: %w", path, ErrOther)
+		}
+		return Credential{Node: node, Method: Certificate, Begins: leaf.NotBefore, Ends: leaf.NotAfter}, nil
+	}
+	return Credential{}, fmt.Errorf("%s: %w", path, ErrOther)
+}
+
+// ErrOther is a kubeconfig that kured enroll did not make.
+var ErrOther = errors.New("not the credential of a dedicated identity, as kured enroll makes it")
+
+// Due reports whether a credential is to be renewed: a third of its life is left.
+func (c Credential) Due(now time.Time) bool {
+	return c.Ends.Sub(now) <= c.Ends.Sub(c.Begins)/3
+}
+
+// claims is what a token says of itself. It is not checked whether that is true:
+// the API server does that.
+type claims struct {
+	subject, node string
+	begins, ends  time.Time
+}
+
+// readToken reads the claims of a ServiceAccount's token (RFC 7519; the private
+// ones by KEP-1205 and KEP-4193). Errors do not show it.
+func readToken(token string) (claims, error) {
+	const most = 16 << 10
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 || len(token) > most {
+		return claims{}, errors.New("the token is not of the form that ServiceAccounts have")
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return claims{}, errors.New("the token is not of the form that ServiceAccounts have")
+	}
+	var said struct {
+		Subject string `json:"sub"`
+		Issued  int64  `json:"iat"`
+		Expires int64  `json:"exp"`
+		Kube    struct {
+			Node struct {
+				Name string `json:"name"`
+			} `json:"node"`
+			Pod struct {
+				Name string `json:"name"`
+			} `json:"pod"`
+		} `json:"kubernetes.io"`
+	}
+	if json.Unmarshal(text, &said) != nil || said.Expires <= said.Issued || said.Issued < 0 || said.Expires > maxSeconds {
+		return claims{}, errors.New("the token does not say how long it is good")
+	}
+	c := claims{subject: said.Subject, begins: time.Unix(said.Issued, 0), ends: time.Unix(said.Expires, 0)}
+	if said.Kube.Pod.Name == "" { // a pod's token names its node, too, and ends with the pod
+		c.node = said.Kube.Node.Name
+	}
+	return c, nil
+}
+
+const maxSeconds = 1 << 33 // in the year 2242: differences stay within time.Duration
+
+// clip is text of others, bounded and printable.
+func clip(text string) string {
+	const most = 300
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
