@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -283,3 +284,46 @@ func TestWhereMetricsAre(t *testing.T) {
 // askMetrics scrapes a path or host:port: the nodes have no curl.
 const askMetrics = `my $to = shift; my $s = $to =~ m{^/} ? IO::Socket::UNIX->new($to) : IO::Socket::INET->new($to);
 $s or die "$to: $!"; print $s "GET /metrics HTTP/1.0\r\nHost: kured\r\n\r\n"; print while <$s>;`
+
+// `kured plan` says with the node's own credential what a drain would do, and touches nothing; and where the daemon is down
+// `kured status` says so, and what the API server knows.
+func TestAskedWithoutTheDaemon(t *testing.T) {
+	s := begin(t, 2*time.Minute)
+	n := s.Node("node-c")
+	free := cluster.Workload{Name: "free", Replicas: 1, On: n.Name}
+	stuck := cluster.Workload{Name: "planned", Replicas: 1, MinAvailable: 1, On: n.Name}
+	s.deploy(free)
+	s.deploy(stuck)
+	s.afterwards("start the daemon", func(ctx context.Context) error {
+		_, err := n.Exec(ctx, "systemctl", "start", "kured.service")
+		return err
+	})
+	_, err := n.Exec(s.ctx, "systemctl", "stop", "--quiet", "kured.service")
+	s.must(err)
+
+	ask := func(code int, line ...string) *nodes.ExitError {
+		t.Helper()
+		_, err := n.Exec(s.ctx, line...)
+		exit, ok := errors.AsType[*nodes.ExitError](err)
+		if !ok || exit.Code != code {
+			t.Fatalf("%v: %v, want exit code %d", line, err, code)
+		}
+		return exit
+	}
+	plan := ask(3, "kured", "plan").Stdout
+	for _, w := range []cluster.Workload{free, stuck} {
+		pods, err := s.Pods(s.ctx, w)
+		s.must(err)
+		contains(t, "kured plan", plan, "default/"+pods[0].Name)
+		if len(pods) != 1 || pods[0].DeletionTimestamp != nil {
+			t.Errorf("kured plan has touched %+v", pods)
+		}
+	}
+	contains(t, "kured plan", plan, "PodDisruptionBudget default/planned")
+
+	for _, command := range []string{"status", "why"} {
+		contains(t, "kured "+command, ask(69, "kured", command).Stderr, "kured is not running here")
+	}
+	known := ask(69, "kured", "status").Stdout
+	contains(t, "kured status", known, "node-c, as the API server knows it", "Ready")
+}
