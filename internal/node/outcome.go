@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -94,17 +95,22 @@ func multipleBudgets(s metav1.Status) bool {
 }
 
 // The texts of eviction.go. Text that is not recognized is shown as it is: only words depend on them.
+// Compiled when they are used: a daemon at rest has no need of them.
 var (
-	budgetNeeds = regexp.MustCompile(`^The disruption budget (\S+) needs (\d+) healthy pods and has (\d+) currently$`)
-	budgetOther = regexp.MustCompile(`^The disruption budget (\S+) (?:does not allow evicting pods currently:? ?)?(.*?)\.?$`)
+	budgetNeeds = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^The disruption budget (\S+) needs (\d+) healthy pods and has (\d+) currently$`)
+	})
+	budgetOther = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^The disruption budget (\S+) (?:does not allow evicting pods currently:? ?)?(.*?)\.?$`)
+	})
 )
 
 func budgetOf(cause metav1.StatusCause, s metav1.Status, detail string) (name, why string) {
 	message := status.Clean(cause.Message, maxDetail)
-	if m := budgetNeeds.FindStringSubmatch(message); m != nil {
+	if m := budgetNeeds().FindStringSubmatch(message); m != nil {
 		return m[1], fmt.Sprintf("needs %s healthy, has %s", m[2], m[3])
 	}
-	if m := budgetOther.FindStringSubmatch(message); m != nil {
+	if m := budgetOther().FindStringSubmatch(message); m != nil {
 		if m[2] == "" {
 			return m[1], "allows no eviction now"
 		}
