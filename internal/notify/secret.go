@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/kured-host/kured/internal/notify/message"
+	"github.com/kured-host/kured/internal/status"
 )
 
 const (
@@ -123,7 +124,7 @@ func (s secrets) hide(text string) string {
 			from += i + len(ellipsis)
 		}
 	}
-	return message.Clean(text, maxError, false)
+	return status.Clean(text, maxError)
 }
 
 // lower is strings.ToLower of ASCII alone, which keeps every byte's place.

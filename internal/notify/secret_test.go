@@ -19,7 +19,7 @@ func TestHide(t *testing.T) {
 		`Post "https://smtp.example.com/x?y=z": EOF`:                 `Post "https://…": EOF`,
 		"535 ops@example.com P@SS\"WORD p%40ss%22word refused":       "535 … … … refused",
 		`auth "p@ss\"word" and b3BzQGV4YW1wbGUuY29tOnBAc3Mid29yZA==`: `auth "…" and …`,
-		"a\nb\x00c\u202e":               "a b\ufffdc\ufffd",
+		"a\nb\x00c\u202e":               "a b c",
 		strings.Repeat("x", maxError+1): strings.Repeat("x", maxError-1) + ellipsis,
 	} {
 		if got := secretsOf(address).hide(text); got != want {

@@ -167,16 +167,16 @@ func (t Texts) Render(o status.Occurrence, missed int) (string, error) {
 
 // tidied bounds what others wrote, and makes it printable.
 func tidied(o status.Occurrence) status.Occurrence {
-	o.Node, o.Boot, o.Lock = Clean(o.Node, maxField, false), Clean(o.Boot, maxField, false), Clean(o.Lock, maxField, false)
-	o.Phase, o.Reason = status.Phase(Clean(string(o.Phase), maxField, false)), status.Reason(Clean(string(o.Reason), maxField, false))
-	o.Detail = Clean(o.Detail, maxField, false)
+	o.Node, o.Boot, o.Lock = status.Clean(o.Node, maxField), status.Clean(o.Boot, maxField), status.Clean(o.Lock, maxField)
+	o.Phase, o.Reason = status.Phase(status.Clean(string(o.Phase), maxField)), status.Reason(status.Clean(string(o.Reason), maxField))
+	o.Detail = status.Clean(o.Detail, maxField)
 	names := make([]string, 0, min(len(o.Packages), maxPackages+1))
 	for i, name := range o.Packages {
 		if i == maxPackages {
 			names = append(names, fmt.Sprintf("and %d more", len(o.Packages)-i))
 			break
 		}
-		names = append(names, Clean(name, maxPackage, false))
+		names = append(names, status.Clean(name, maxPackage))
 	}
 	o.Packages = names
 	return o
@@ -189,7 +189,7 @@ func execute(t *template.Template, o status.Occurrence) (string, error) {
 	if err := t.Execute(&out, o); err != nil && !errors.Is(err, errFull) {
 		return "", err
 	}
-	return Clean(out.text.String(), maxText, true), nil
+	return clean(out.text.String(), maxText), nil
 }
 
 var errFull = errors.New("the text is too long")
@@ -210,12 +210,11 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Clean makes text printable and cuts it to limit runes. Line breaks stay if
-// it may have lines.
-func Clean(text string, limit int, lines bool) string {
+// clean makes a text of lines printable and cuts it to limit runes.
+func clean(text string, limit int) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
-		case r == '\n' && lines:
+		case r == '\n':
 			return r
 		case unicode.IsSpace(r):
 			return ' '
