@@ -140,7 +140,7 @@ func (e *enrollment) one(cmd *cobra.Command, person *kube.Person, server enroll.
 		case err == nil && old.Node == node && string(old.Method) == e.method && !old.Due(time.Now()) && !e.force:
 			return tellEnrolled(cmd.OutOrStdout(), old, "is good", path)
 		case err == nil && old.Node != node && !e.force:
-			return fmt.Errorf("%s is the credential of the node %s, not of %s: --force replaces it", path, printable(old.Node), node)
+			return fmt.Errorf("%s is the credential of the node %s, not of %s: --force replaces it", path, old.Node, node)
 		case err != nil && !errors.Is(err, fs.ErrNotExist) && !e.force:
 			return fmt.Errorf("%w: --force replaces it", err)
 		}
@@ -191,14 +191,14 @@ func (e *enrollment) renew(cmd *cobra.Command) error {
 		return err
 	}
 	now := time.Now()
-	again := fmt.Sprintf("an administrator has to make a new one: kured enroll %s --method %s", printable(old.Node), old.Method)
+	again := "an administrator has to make a new one: " + old.Anew()
 	switch ends := old.Ends.UTC().Format(time.RFC3339); {
 	case !old.Ends.After(now):
-		return fmt.Errorf("the %s in %s ended at %s: %s", printable(old.String()), path, ends, again)
+		return fmt.Errorf("the %s in %s ended at %s: %s", old, path, ends, again)
 	case !old.Due(now) && (!e.force || old.Method == enroll.Certificate):
 		return tellEnrolled(cmd.OutOrStdout(), old, "is good", path)
 	case old.Method == enroll.Certificate:
-		return fmt.Errorf("the %s in %s ends at %s: %s", printable(old.String()), path, ends, again)
+		return fmt.Errorf("the %s in %s ends at %s: %s", old, path, ends, again)
 	}
 	lifetime := e.lifetime
 	if !cmd.Flags().Changed("lifetime") {

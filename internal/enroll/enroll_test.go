@@ -140,6 +140,7 @@ func TestRefused(t *testing.T) {
 	}
 	for _, user := range []string{
 		"token: secret", "token: " + tokenOf(`{"sub":"system:serviceaccount:kube-system:other","iat":1,"exp":2,"kubernetes.io":{"node":{"name":"a"}}}`),
+		"token: " + tokenOf(strings.Replace(nodeToken, "node-a", `a; reboot`, 1)),
 		"client-certificate: /nowhere", "exec: {command: x, apiVersion: client.authentication.k8s.io/v1}",
 	} {
 		if _, err := Read(write(config("server: 'https://x'", user))); !errors.Is(err, ErrOther) {

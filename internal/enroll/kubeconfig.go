@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 )
@@ -112,7 +113,7 @@ func Read(path string) (Credential, error) {
 	switch {
 	case user.Token != "":
 		held, err := readToken(user.Token)
-		if err != nil || held.subject != AccountUser || held.node == "" {
+		if err != nil || held.subject != AccountUser || !isNode(held.node) {
 			return Credential{}, fmt.Errorf("%s: %w", path, ErrOther)
 		}
 		return Credential{Node: held.node, Method: Token, Begins: held.begins, Ends: held.ends, token: user.Token}, nil
@@ -122,7 +123,7 @@ func Read(path string) (Credential, error) {
 			return Credential{}, fmt.Errorf("%s: the client certificate: %w", path, err)
 		}
 		node, ok := strings.CutPrefix(leaf.Subject.CommonName, userPrefix)
-		if !ok {
+		if !ok || !isNode(node) {
 			return Credential{}, fmt.Errorf("%s: %w", path, ErrOther)
 		}
 		return Credential{Node: node, Method: Certificate, Begins: leaf.NotBefore, Ends: leaf.NotAfter}, nil
@@ -130,8 +131,14 @@ func Read(path string) (Credential, error) {
 	return Credential{}, fmt.Errorf("%s: %w", path, ErrOther)
 }
 
+// isNode reports whether a Node can have this name, which is then safe to show.
+func isNode(name string) bool { return len(validation.IsDNS1123Subdomain(name)) == 0 }
+
 // ErrOther is a kubeconfig that kured enroll did not make.
 var ErrOther = errors.New("not the credential of a dedicated identity, as kured enroll makes it")
+
+// Anew is the command by which an administrator makes a new one.
+func (c Credential) Anew() string { return "kured enroll " + c.Node + " --method " + string(c.Method) }
 
 // Due reports whether a credential is to be renewed: a third of its life is left.
 func (c Credential) Due(now time.Time) bool {
