@@ -2,13 +2,12 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"github.com/kured-host/kured/internal/statefile"
 )
 
 // Machine is the file system that is looked at.
@@ -34,22 +33,9 @@ func (m Machine) exists(paths ...string) bool {
 	return false
 }
 
-// read reads the beginning of a regular file, and waits for nothing that is
-// none, such as a named pipe.
+// read reads the beginning of a regular file.
 func (m Machine) read(path string) (string, error) {
-	f, err := os.OpenFile(m.path(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, largest))
+	text, err := statefile.Read(m.path(path), largest)
 	return string(text), err
 }
 

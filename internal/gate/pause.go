@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/kured-host/kured/internal/statefile"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -81,14 +79,14 @@ func (Pause) Name() status.Gate { return status.GatePause }
 
 // Check reads the file.
 func (g Pause) Check(context.Context, Moment) Verdict {
-	text, err := readNote(g.Path)
+	text, err := statefile.Read(g.Path, 8*longest)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Verdict{Open: true}
 	case err != nil:
 		return Verdict{Reason: status.PauseUnreadable, Detail: "whether this node is paused cannot be read: " + err.Error()}
 	}
-	return paused(text, g.Path, g.Now())
+	return paused(string(text), g.Path, g.Now())
 }
 
 // Watch signals when the file changes, comes or goes, and when its pause ends.
@@ -120,23 +118,4 @@ func (g Pause) Watch(ctx context.Context) (<-chan struct{}, error) {
 		}
 	}()
 	return events, nil
-}
-
-// readNote reads the beginning of a regular file, and waits for nothing that
-// is none, such as a named pipe.
-func readNote(path string) (string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, 8*longest))
-	return string(text), err
 }

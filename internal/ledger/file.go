@@ -7,10 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kured-host/kured/internal/statefile"
 )
 
 // sizeLimit bounds what is read, in bytes. A full book has about 8 KB.
@@ -68,31 +69,11 @@ func read(path string) (Book, error) {
 	return parse(text)
 }
 
-// write replaces the file in one step and brings it to disk: the machine may be
-// about to go down.
+// write replaces the file.
 func write(path string, b Book) error {
 	text, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	_, err = f.Write(append(text, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return statefile.Replace(path, append(text, '\n'))
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kured-host/kured/internal/statefile"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -18,7 +19,7 @@ func checkFailed(path string) error {
 	if _, err := os.Lstat(path + failedSuffix); isAbsent(err) {
 		return nil
 	}
-	data, err := readBounded(path + failedSuffix)
+	data, err := statefile.Read(path+failedSuffix, maxFileBytes)
 	if isAbsent(err) {
 		if _, err := os.Lstat(path + failedSuffix); isAbsent(err) {
 			return nil // gone in between

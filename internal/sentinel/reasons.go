@@ -3,13 +3,11 @@ package sentinel
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 
+	"github.com/kured-host/kured/internal/statefile"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -26,7 +24,7 @@ const (
 // packageLines reads the .pkgs file. A missing file gives no lines; a file that cannot be read gives one line that
 // says so, because it takes nothing away from the fact that a reboot is wanted.
 func packageLines(path string) []string {
-	data, err := readBounded(path)
+	data, err := statefile.Read(path, maxFileBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -34,24 +32,6 @@ func packageLines(path string) []string {
 		return []string{fmt.Sprintf("(reasons unreadable: %v)", err)}
 	}
 	return strings.Split(string(data), "\n")
-}
-
-// readBounded reads the beginning of a regular file.
-func readBounded(path string) ([]byte, error) {
-	// O_NONBLOCK: opening a FIFO that somebody put there must not hang the daemon.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	return io.ReadAll(io.LimitReader(file, maxFileBytes))
 }
 
 // reasons cleans lines, removes duplicates, sorts and bounds them. When there are too many, the last entry tells
