@@ -17,7 +17,7 @@ import (
 // The garbage collector, at work and at rest. At rest it runs only when the
 // heap comes near the limit, not every two minutes as the Go runtime would.
 const (
-	collectAtWork = 100      // percent of growth, Go's default
+	collectAtWork = 50       // percent of growth; half of Go's default: what work leaves behind has fewer holes
 	collectAtRest = -1       // never, but for the limit
 	memoryAtRest  = 10 << 20 // bytes; about 4 are in use
 )
