@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -122,6 +123,25 @@ func TestEnroll(t *testing.T) {
 		}
 		if server, err := enroll.ServerOf(path); err != nil || server.URL != "https://api.example.org:6443" || len(server.CA) == 0 {
 			t.Errorf("%q, %v", server.URL, err)
+		}
+	})
+	run("with no more rights than docs/identity.md names", func(t *testing.T, c *cluster) {
+		role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "issuer"}, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get"}},
+			{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{"kured"}, Verbs: []string{"create"}},
+			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"certificatesigningrequests"}, Verbs: []string{"create", "get"}},
+			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"certificatesigningrequests/approval"}, Verbs: []string{"update"}},
+			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"signers"}, ResourceNames: []string{"kubernetes.io/kube-apiserver-client"}, Verbs: []string{"approve"}},
+		}}
+		if _, err := c.Admin().RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		c.bind("issuer", "issuer", "get", "nodes")
+		issuer := c.as(testenv.Subject{User: "issuer"})
+		for _, method := range enroll.Methods() {
+			path := filepath.Join(c.dir, "issued-"+string(method))
+			c.kured(0, "enroll", "node-a", "--method", string(method), "--kubeconfig", issuer, "--file", path)
+			c.wantIs(path, "node-a", "node-b")
 		}
 	})
 	run("refused", func(t *testing.T, c *cluster) {
