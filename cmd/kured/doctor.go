@@ -16,6 +16,7 @@ import (
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/doctor"
+	"github.com/kured-host/kured/internal/enroll"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
@@ -200,6 +201,13 @@ func (a ask) cluster(c *kube.Cluster) []doctor.Check {
 	return []doctor.Check{
 		check("identity", d.Identity),
 		check("certificate", func(context.Context) []doctor.Finding {
+			if own, err := enroll.Read(c.Kubeconfig); err == nil {
+				now, remedy := time.Now(), "as an administrator: "+own.Anew()
+				if own.Method == enroll.Token && own.Ends.After(now) {
+					remedy = "systemctl enable --now kured-renew.timer; journalctl -u kured-renew says why it fails"
+				}
+				return doctor.Identity(own.String(), own.Ends, own.Due(now), remedy, now)
+			}
 			ends, err := kube.NewCertificate(cfg.Kubernetes.Kubeconfig).Expiry()
 			return doctor.Expiry(ends, err, time.Now())
 		}),

@@ -133,6 +133,19 @@ func Expiry(ends time.Time, err error, now time.Time) []Finding {
 	return one(ok("the client certificate is good until %s", ends.UTC().Format(time.RFC3339)))
 }
 
+// Identity judges the end of a credential that kured enroll made. due says that
+// it should have been renewed by now, anew how that is done.
+func Identity(what string, ends time.Time, due bool, anew string, now time.Time) []Finding {
+	end := ends.UTC().Format(time.RFC3339)
+	switch {
+	case !ends.After(now):
+		return one(fail(anew, "the %s ended at %s", what, end))
+	case due:
+		return one(warn(anew, "the %s ends at %s, in %s, and is not renewed", what, end, ends.Sub(now).Round(time.Minute)))
+	}
+	return one(ok("the %s is good until %s", what, end))
+}
+
 // soon is when a kubelet has long renewed its certificate: one of a day's life
 // is renewed with at least a tenth of it left.
 const soon = 2 * time.Hour

@@ -72,6 +72,13 @@ func TestExpiry(t *testing.T) {
 	say(t, Expiry(time.Time{}, errors.New("no file"), now), "fail: the client certificate cannot be read: no file")
 }
 
+func TestIdentity(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	say(t, Identity("token of node a", now.Add(time.Hour), false, "renew", now), "ok: the token of node a is good until 2026-01-01T13:00:00Z")
+	say(t, Identity("token of node a", now.Add(time.Hour), true, "renew", now), "warning: the token of node a ends at 2026-01-01T13:00:00Z, in 1h0m0s, and is not renewed")
+	say(t, Identity("token of node a", now, true, "renew", now), "fail: the token of node a ended at 2026-01-01T12:00:00Z")
+}
+
 func TestGracePeriod(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"":                           0,
