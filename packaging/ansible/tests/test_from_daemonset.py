@@ -1,5 +1,7 @@
 """Tests of the filter from_daemonset. The table of docs/migration.md is the truth: each of its rows is a test."""
 
+import base64
+import json
 import os
 import re
 import shlex
@@ -172,11 +174,15 @@ class Forms(unittest.TestCase):
         first = from_daemonset(ds)
         self.assertEqual(first["references"], [
             {"variable": "KURED_NOTIFY_URL", "kind": "secret", "name": "kured", "key": "url", "namespace": "kube-system"}])
-        second = from_daemonset(ds, values={"KURED_NOTIFY_URL": "slack://hook:A-B-C@webhook"}, url_files=True)
+        answer = {"data": {"url": base64.b64encode(b"slack://hook:A-B-C@webhook").decode()}}
+        second = from_daemonset(ds, answers=[json.dumps(answer)], url_files=True)
         self.assertEqual(second["references"], [])
         self.assertEqual(second["config"]["notify"], [{"url_file": "/etc/kured/notify-daemonset.url"}])
         self.assertEqual(second["files"], [
             {"path": "/etc/kured/notify-daemonset.url", "content": "slack://hook:A-B-C@webhook\n"}])
+
+        lost = from_daemonset(ds, answers=['{"data": {}}'])["unsupported"]
+        self.assertEqual(lost, [{"flag": "KURED_NOTIFY_URL", "why": "secret kured has no key url"}])
 
     def test_templates_are_text(self):
         config = self.config("--notify-url=slack://hook:A-B-C@webhook", "--message-template-drain={{x}} 100%% of %s")

@@ -19,12 +19,13 @@ options:
     description: The DaemonSet.
     type: dict
     required: true
-  values:
+  answers:
     description:
-      - Values of variables that the DaemonSet takes from Secrets and ConfigMaps, by the name of the variable. C(references)
-        in the result says which are needed.
-    type: dict
-    default: {}
+      - The Secrets and ConfigMaps from which the DaemonSet takes flags, as C(kubectl get -o json) prints them, in the order of
+        C(references) in the result that there is without them.
+    type: list
+    elements: str
+    default: []
   url_files:
     description: Let C(notify) name files, whose content C(files) in the result has, in place of holding the addresses.
     type: bool
@@ -49,6 +50,8 @@ _value:
   type: dict
 """
 
+import base64
+import json
 import re
 import shlex
 
@@ -444,11 +447,25 @@ def clean(value):
     return dict((k, v) for k, v in out.items() if v is not None and v != {})
 
 
-def from_daemonset(daemonset, values=None, url_files=False):
+def look_up(references, answers):
+    """The values of variables, by their names. What an answer does not have stays unknown."""
+    values = {}
+    for ref, text in zip(references, answers):
+        # The filter from_json and Ansible's own templating may have read it already.
+        data = (text if isinstance(text, dict) else json.loads(text)).get("data") or {}
+        if ref["key"] in data:
+            value = data[ref["key"]]
+            values[ref["variable"]] = base64.b64decode(value).decode() if ref["kind"] == "secret" else value
+    return values
+
+
+def from_daemonset(daemonset, answers=None, url_files=False):
     """See DOCUMENTATION. AnsibleFilterError if it is no DaemonSet kured."""
     if not isinstance(daemonset, dict):
         raise AnsibleFilterError("from_daemonset: expected a dictionary, got %s" % type(daemonset).__name__)
-    r = Reader(daemonset, values or {})
+    r = Reader(daemonset, look_up(Reader(daemonset, {}).references, answers or []))
+    for ref in r.references if answers else []:
+        r.lost(ref["variable"], "%s %s has no key %s" % (ref["kind"], shown(ref["name"]), shown(ref["key"])))
 
     period, every = r.duration("period")
     if every > 3600:
