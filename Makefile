@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VERSION := $(or $(VERSION),$(shell packaging/version.sh))
-ARCHES ?= amd64 arm64
+ARCHES ?= amd64 arm64 armhf
 FORMATS ?= deb rpm
 DIST ?= dist
 # The time of the commit goes into the packages: the same commit gives the same bytes, whenever and wherever.
@@ -59,7 +59,11 @@ lint: ## gofmt, go vet, staticcheck, go.mod, shell scripts, systemd units
 	@.ci/lint
 
 .PHONY: packages
-packages: $(addprefix package-,$(ARCHES)) ## Build dist/kured_VERSION_{amd64,arm64}.{deb,rpm}, reproducible
+packages: $(addprefix package-,$(ARCHES)) ## Build dist/kured_VERSION_{amd64,arm64,armhf}.{deb,rpm}, reproducible, each with its SBOM
+
+.PHONY: release
+release: ## Packages and SHA256SUMS of the version that is tagged, signed if KURED_SIGNING_KEY names a key of gpg's
+	@VERSION='$(VERSION)' DIST='$(DIST)' ARCHES='$(ARCHES)' FORMATS='$(FORMATS)' packaging/release.sh
 
 .PHONY: packages-check
 packages-check: ## Build the packages a second time elsewhere and compare; lintian; rpm's own checks
@@ -81,32 +85,43 @@ version: ## Print the version of this checkout
 clean: ## Remove what was built here (not the caches of Go and of the tests)
 	rm -rf $(DIST) build
 
-# Packages: one stage directory per architecture with the binary and the generated files.
+# Packages: a stage directory for what is the same everywhere, and one per architecture with the binary.
 STAGES := $(addprefix stage-,$(ARCHES))
 PACKAGES := $(addprefix package-,$(ARCHES))
-.PHONY: $(STAGES) $(PACKAGES)
+.PHONY: stage $(STAGES) $(PACKAGES)
 
-$(STAGES): stage-%:
-	mkdir -p $(DIST)/stage/$*
-	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' \
-	  -o $(DIST)/stage/$*/kured ./cmd/kured
+# Go's and nfpm's names of Debian's architectures; armhf is ARMv7 with a floating point unit, as in Debian and Fedora.
+go_arch = $(if $(filter armhf,$1),arm,$1)
+nfpm_arch = $(if $(filter armhf,$1),arm7,$1)
+
+stage:
+	@mkdir -p $(DIST)/stage/all
 	@for page in docs/man/*.md; do \
 	  name=$${page##*/}; \
-	  go tool go-md2man -in "$$page" -out $(DIST)/stage/$*/$${name%.md} && gzip -9nf $(DIST)/stage/$*/$${name%.md} || exit 1; \
+	  go tool go-md2man -in "$$page" -out $(DIST)/stage/all/$${name%.md} && gzip -9nf $(DIST)/stage/all/$${name%.md} || exit 1; \
 	done
 	@for shell in bash zsh fish; do \
-	  CGO_ENABLED=0 go run -trimpath ./cmd/kured completion $$shell >$(DIST)/stage/$*/kured.$$shell || exit 1; \
+	  CGO_ENABLED=0 go run -trimpath ./cmd/kured completion $$shell >$(DIST)/stage/all/kured.$$shell || exit 1; \
 	done
+	@go run ./packaging/changelog -version '$(VERSION)' -time $$SOURCE_DATE_EPOCH -format deb | gzip -9n >$(DIST)/stage/all/changelog.gz
+	@go run ./packaging/changelog -version '$(VERSION)' -time $$SOURCE_DATE_EPOCH -format rpm >$(DIST)/stage/all/changelog.yaml
+	@# nfpm would give Debian's one the name of a package that has a Debian revision, so only the rpm gets it from nfpm.
+	@cp nfpm.yaml $(DIST)/stage/all/deb.yaml
+	@{ cat nfpm.yaml; echo 'changelog: $(DIST)/stage/all/changelog.yaml'; } >$(DIST)/stage/all/rpm.yaml
+
+$(STAGES): stage-%: stage
+	mkdir -p $(DIST)/stage/$*
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(call go_arch,$*) GOARM=7 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' \
+	  -o $(DIST)/stage/$*/kured ./cmd/kured
 	@packaging/third-party-licenses.sh $(DIST)/stage/$*/kured | gzip -9n >$(DIST)/stage/$*/third-party-licenses.gz
-	@{ echo 'kured ($(VERSION)) unstable; urgency=medium'; echo; \
-	   echo '  * What changed: https://github.com/kured-host/kured/blob/main/CHANGELOG.md'; echo; \
-	   echo " -- kured-host maintainers <kured-host@users.noreply.github.com>  $$(LC_ALL=C date -u -R -d @$$SOURCE_DATE_EPOCH)"; \
-	 } | gzip -9n >$(DIST)/stage/$*/changelog.gz
 
 $(PACKAGES): package-%: stage-%
 	@for format in $(FORMATS); do \
 	  package='$(DIST)/kured_$(VERSION)_'$*.$$format; \
-	  output=$$(VERSION='$(VERSION)' ARCH=$* STAGE='$(DIST)/stage/$*' \
-	    go tool nfpm package --packager $$format --target "$$package") || { echo "$$output" >&2; exit 1; }; \
+	  output=$$(VERSION='$(VERSION)' ARCH=$(call nfpm_arch,$*) STAGE='$(DIST)/stage/$*' COMMON='$(DIST)/stage/all' \
+	    go tool nfpm package --config '$(DIST)/stage/all/'$$format.yaml --packager $$format --target "$$package") || \
+	    { echo "$$output" >&2; exit 1; }; \
+	  go run ./packaging/sbom -version '$(VERSION)' -time $$SOURCE_DATE_EPOCH -package "$$package" \
+	    -binary $(DIST)/stage/$*/kured >"$$package.cdx.json"; \
 	  echo "$$package"; \
 	done
