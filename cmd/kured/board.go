@@ -24,11 +24,11 @@ func (b *board) publish(s status.Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.Version = version
+	for _, f := range b.follow { // first: who reads systemd's line finds the same on the socket
+		f(s)
+	}
 	if line := s.Line(); line != b.line {
 		b.line = line
 		_ = b.notifier.Status(line) // only shown to people; the next one follows
-	}
-	for _, f := range b.follow {
-		f(s)
 	}
 }

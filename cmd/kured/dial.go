@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/kured-host/kured/internal/alert"
 	"github.com/kured-host/kured/internal/cycle"
 	"github.com/kured-host/kured/internal/gate"
@@ -131,20 +133,13 @@ func (p *plan) wellness(self *node.Node) (ready, well []cycle.Proof) {
 
 // awaitQueries asks until nothing is wrong any more.
 func awaitQueries(ctx context.Context, proof alert.Proof, every time.Duration, report func(string)) error {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
+	return wait.PollUntilContextCancel(ctx, every, true, func(ctx context.Context) (done bool, err error) {
 		wrong := proof.Wrong(ctx)
-		if wrong == "" {
-			return nil
+		if wrong != "" {
+			report(wrong)
 		}
-		report(wrong)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return wrong == "", nil
+	})
 }
 
 // silencer is every silence of this node, nil without one.
