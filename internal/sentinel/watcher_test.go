@@ -279,7 +279,7 @@ func TestWatcherSurvivesOverflow(t *testing.T) {
 			select {
 			case <-reads:
 			case proceed <- struct{}{}:
-			case <-ctx.Done():
+			case <-t.Context().Done(): // after Run, which may be in the midst of a look
 				return
 			}
 		}
