@@ -37,6 +37,12 @@ func TestUpgradeMidCycle(t *testing.T) {
 	}
 	o.afterwards("install the first version again", func(ctx context.Context) error { return o.put(ctx, n, own) })
 
+	// What an administrator has written stays: a drop-in, and the configuration that is not the shipped one.
+	const dropIn = "/etc/kured/kured.toml.d/50-e2e.toml"
+	o.must(n.WriteFile(dropIn, []byte("# The administrator's.\n"), 0o644))
+	o.afterwards("remove the drop-in", func(context.Context) error { return n.Remove(dropIn) })
+	written := o.configured(n)
+
 	const check, oneshot, disease = "e2e-health.service", "kured-uncordon.service", "/etc/e2e-sick"
 	o.unit(n, check, brokenHealth)
 	_, err = n.Exec(o.ctx, "systemctl", "enable", "--quiet", check)
@@ -85,6 +91,17 @@ func TestUpgradeMidCycle(t *testing.T) {
 	if undone := o.told(n, "rolled back"); len(undone) > 0 {
 		t.Errorf("rolled back: %v", undone)
 	}
+	if now := o.configured(n); now != written {
+		t.Errorf("the configuration was\n%s\nand is\n%s", written, now)
+	}
+}
+
+// configured is all that is configured on a node.
+func (o *ordeal) configured(n *nodes.Node) string {
+	o.t.Helper()
+	out, err := n.Exec(o.ctx, "sh", "-c", "cd /etc/kured && grep -r . kured.toml kured.toml.d")
+	o.must(err)
+	return out
 }
 
 // replace installs a package in a state of the cycle, and checks that a new
