@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kured-host/kured/internal/statefile"
 	"github.com/kured-host/kured/internal/status"
@@ -25,7 +27,8 @@ type Note struct {
 // a time as in RFC 3339, and then the reason. An empty text is a pause, too. With
 // an error, which quotes the time, the text is a pause of which nobody knows the end.
 func ParseNote(text string) (Note, error) {
-	text = strings.TrimSpace(text)
+	// Nobody sees what is around the text, such as a byte order mark.
+	text = strings.TrimFunc(text, func(r rune) bool { return r == utf8.RuneError || r == ' ' || !unicode.IsPrint(r) })
 	rest, ok := strings.CutPrefix(text, untilWord)
 	if !ok {
 		return Note{Reason: status.Clean(text, longest)}, nil

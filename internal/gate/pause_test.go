@@ -29,6 +29,8 @@ var pauses = []struct {
 	{"a reason", "disk is being replaced\n", status.Paused, time.Time{}, ": paused (disk is being replaced)"},
 	{"until", "until=2026-11-22T13:00:00Z", status.Paused, noon.Add(time.Hour), ": paused until 2026-11-22T13:00:00Z"},
 	{"until and why", "  until=2026-11-22T15:00:00+02:00 disk\tis\nbeing replaced", status.Paused, noon.Add(time.Hour), ": paused until 2026-11-22T13:00:00Z (disk is being replaced)"},
+	{"until behind what nobody sees", "\ufeff\x00until=2026-11-22T13:00:00Z", status.Paused, noon.Add(time.Hour), ": paused until 2026-11-22T13:00:00Z"},
+	{"no time behind what is no text", "\xafuntil=", status.PauseUnreadable, time.Time{}, `: paused, but nobody knows until when: "until=" does not give a time such as until=2026-12-20T22:00:00Z`},
 	{"until now", "until=2026-11-22T12:00:00Z over", "", time.Time{}, ""},
 	{"until the past", "until=2020-01-01T00:00:00Z", "", time.Time{}, ""},
 	{"until is not the first word", "not until=2020-01-01T00:00:00Z", status.Paused, time.Time{}, "(not until=2020-01-01T00:00:00Z)"},
