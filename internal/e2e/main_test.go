@@ -26,10 +26,13 @@ func prepare(ctx context.Context) error {
 		return err
 	}
 	if err := nodes.EnsureImages(ctx, os.Stderr,
-		nodes.Debian11, nodes.Debian12, nodes.Debian13, nodes.Debian12RPM); err != nil {
+		nodes.Debian11, nodes.Debian12, nodes.Debian13, nodes.Debian12RPM, nodes.Debian13Ansible); err != nil {
 		return err
 	}
 	if _, err := prometheus.Promtool(ctx, os.Stderr); err != nil { // and the server with it
+		return err
+	}
+	if err := cluster.BuildKubectl(ctx, os.Stderr); err != nil {
 		return err
 	}
 	return cluster.Build(ctx, os.Stderr)

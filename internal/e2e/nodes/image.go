@@ -29,8 +29,11 @@ const (
 	Debian11 Image = "bullseye"
 	Debian12 Image = "bookworm"
 	Debian13 Image = "trixie"
-	// Debian12RPM is Debian 12 with rpm, to run a package's rpm scriptlets against a running systemd.
+	// Debian12RPM is Debian 12 with rpm and dnf, to install an rpm, and run its scriptlets, under a running systemd.
 	Debian12RPM Image = "bookworm-rpm"
+	// Debian13Ansible is Debian 13 with Ansible: a control host. The Ansible of Debian 12 knows no Python as new as
+	// that of Debian 13's nodes.
+	Debian13Ansible Image = "trixie-ansible"
 )
 
 // EnvMirror overrides the mirror that images are built from; by default it is that of the machine's own apt
@@ -45,6 +48,10 @@ var excluded = []string{"/usr/share/doc/*", "/usr/share/man/*", "/usr/share/loca
 const cleanUp = `set -e
 rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/resolv.conf
 rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/var/lib/apt/lists/*_* "$1"/var/lib/dbus/machine-id
+rm -f "$1"/etc/ssh/ssh_host_*
+for unit in ssh.service ssh.socket; do
+	[ ! -e "$1/lib/systemd/system/$unit" ] || systemctl --root="$1" disable --quiet "$unit"
+done
 rm -rf "$1"/var/log/apt "$1"/var/log/dpkg.log "$1"/var/log/bootstrap.log
 : >"$1"/etc/machine-id
 mkdir -p "$1"/var/log/journal "$1"/srv/share
@@ -67,10 +74,15 @@ func (i Image) packages() []string {
 	} else {
 		list = append(list, "polkitd")
 	}
-	if i == Debian12RPM {
-		list = append(list, "rpm")
+	switch i {
+	case Debian12RPM:
+		return append(list, "rpm", "dnf")
+	case Debian13Ansible:
+		return append(list, "ansible-core", "openssh-client")
+	default:
+		// What Ansible needs of a node. The server is off: a test that wants it enables it.
+		return append(list, "openssh-server", "python3", "python3-apt")
 	}
-	return list
 }
 
 // Dir is where the image lies or will lie: in the user's cache directory, under a name that changes with the
