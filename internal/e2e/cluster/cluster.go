@@ -24,6 +24,8 @@ type Options struct {
 	Config string
 	// WithoutKured leaves the nodes without kured, for tests that install it themselves.
 	WithoutKured bool
+	// WithoutManifests leaves the cluster without lock, rights and wall, for tests that apply them themselves.
+	WithoutManifests bool
 	// Out is told what happens. Default: standard error.
 	Out io.Writer
 }
@@ -88,7 +90,12 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.startPlane(groupCtx) })
+	group.Go(func() error {
+		if err := c.startPlane(groupCtx); err != nil || o.WithoutManifests {
+			return err
+		}
+		return c.applyManifests(groupCtx)
+	})
 	group.Go(func() error {
 		if _, err := c.Room.Add(groupCtx, o.Nodes...); err != nil {
 			return err
@@ -131,6 +138,10 @@ func (c *Cluster) startPlane(ctx context.Context) (err error) {
 		return err
 	}
 	c.Client = c.Plane.Admin()
+	return nil
+}
+
+func (c *Cluster) applyManifests(ctx context.Context) error {
 	root, err := moduleRoot()
 	if err != nil {
 		return err
