@@ -19,6 +19,7 @@ import (
 	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/notify"
 	"github.com/kured-host/kured/internal/schedule"
+	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -140,6 +141,7 @@ func (p *plan) parts(demand cycle.Demand) cycle.Parts {
 		Host:      host{p.login, logind.Method(p.cfg.Reboot.Method), p.cfg.Reboot.Message, p.log},
 		Announcer: announcer{p.login, p.cfg.Reboot.Message},
 		Demand:    demand,
+		Memory:    sentinel.Memory{Path: filepath.Join(p.runtimeDir(), "demand.json")},
 		Gates:     p.nearGates(),
 		Budget:    p.budget(),
 		Hooks: hook.Runner{

@@ -100,7 +100,8 @@ func (r *Runner) backOff(act Action) time.Duration {
 	r.attempts++
 	pause := min(r.Settings.BackOffMax, r.Settings.BackOff<<min(r.attempts-1, 16))
 	r.restTill = time.Now().Add(pause)
-	r.queuedAt = time.Now() // at the end of the queue
+	r.standing.Queued = time.Now() // at the end of the queue
+	r.keep()
 	r.restFor, r.restWhy = act.Reason, act.Detail
 	return pause
 }

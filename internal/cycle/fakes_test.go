@@ -320,6 +320,24 @@ type budget machine
 func (b *budget) Spend() error  { b.mu.Lock(); defer b.mu.Unlock(); b.spent++; return nil }
 func (b *budget) Refund() error { b.mu.Lock(); defer b.mu.Unlock(); b.spent--; return nil }
 
+// memory is a file in /run.
+type memory machine
+
+func (m *memory) Recall() (sentinel.Standing, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.standing, m.forgetful
+}
+
+func (m *memory) Keep(s sentinel.Standing) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.standing = s
+	return m.forgetful
+}
+
+func (m *memory) Forget() error { return m.Keep(sentinel.Standing{}) }
+
 type journal machine
 
 func (j *journal) Write(line []byte) (int, error) {

@@ -13,7 +13,7 @@ import (
 
 // acquire waits for our turn; a demand or a gate that goes away ends the wait.
 func (r *Runner) acquire(ctx context.Context) error {
-	demand := lock.Demand{Reason: strings.Join(r.demanded.Reasons, " "), Since: r.queuedAt, Shared: r.shared}
+	demand := lock.Demand{Reason: strings.Join(r.demanded.Reasons, " "), Since: r.standing.Queued, Shared: r.shared}
 	asked := time.Now()
 	reports := make(chan lock.Report, 1)
 	err := r.during(ctx, func(ctx context.Context) error {

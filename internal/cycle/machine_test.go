@@ -17,6 +17,7 @@ import (
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/lock/locktest"
 	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -64,7 +65,9 @@ type machine struct {
 	unfit       error                       // what Cordon would show
 	events      []status.Event
 	reload      chan Parts
-	writing     func(lock.Edit) // called before each write of the lock; nil: nothing
+	standing    sentinel.Standing // as kept in /run
+	forgetful   error             // of the memory
+	writing     func(lock.Edit)   // called before each write of the lock; nil: nothing
 
 	runner *Runner
 	stop   context.CancelFunc
@@ -109,7 +112,7 @@ func (m *machine) parts() Parts {
 	s.SilenceUntil = time.Now().Add(15 * time.Minute)
 	s.ConfirmWithin, s.Patience, s.BackOff, s.BackOffMax, s.Overdue = 30*time.Second, 5*time.Minute, 5*time.Minute, time.Hour, 10*time.Minute
 	p := Parts{
-		Dial: m.dial, Host: (*host)(m), Demand: m, Gates: (*gates)(m), Budget: (*budget)(m), Announcer: (*announcer)(m),
+		Dial: m.dial, Host: (*host)(m), Demand: m, Memory: (*memory)(m), Gates: (*gates)(m), Budget: (*budget)(m), Announcer: (*announcer)(m),
 		Tell: func(o status.Occurrence) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -142,7 +145,7 @@ func (m *machine) kill() {
 func (m *machine) bootUp(sentinelStays bool) {
 	m.mu.Lock()
 	m.boot++
-	m.wanted = m.wanted && sentinelStays
+	m.wanted, m.standing = m.wanted && sentinelStays, sentinel.Standing{}
 	m.mu.Unlock()
 }
 

@@ -57,7 +57,8 @@ type Parts struct {
 	Dial      func(ctx context.Context) (*Cluster, error) // connects and learns who we are
 	Host      Host
 	Demand    Demand
-	Gates     Gates // those that need no cluster
+	Memory    Memory // nil: a restart begins the demand anew
+	Gates     Gates  // those that need no cluster
 	Budget    Budget
 	Announcer Announcer // nil: nothing is announced
 	Hooks     Hooks     // nil: none
@@ -102,15 +103,14 @@ type Runner struct {
 	gateStates []status.GateState // as looked at last
 	farGate    bool               // the last verdict was that of a gate that needs a network
 	demanded   sentinel.State
-	wantedAt   time.Time              // since when this demand is known
-	queuedAt   time.Time              // since when this demand asks for the lock
+	standing   sentinel.Standing      // of this demand
+	blank      bool                   // the memory holds nothing
 	nagged     bool                   // it was told that this takes long
 	enforced   *bool                  // as told last: whether the API server keeps the lock's rules
 	uncounted  string                 // as told last: why nodes that are down are not counted
 	shared     bool                   // the next Acquire starts at an instant that many share
 	said       map[status.Reason]bool // reasons to wait that the log has told of this demand, or of this way back
 	heldTold   map[string]bool        // pods that the log has told of in this drain
-	told       bool                   // that this demand waits for long
 	done       Verb                   // the last step that is done on the cordoned node; 0: none
 	undone     int                    // how often the cordon was taken off in this try
 	quiet      func()                 // ends the renewal of the silence, if there is one
@@ -230,13 +230,15 @@ func (r *Runner) notice(s sentinel.State) {
 	case s.Wanted && !before.Wanted:
 		r.log().Info("reboot required", "path", s.Path, "wanted_since", s.Since.UTC().Format(time.RFC3339), "packages", s.Reasons,
 			"message_id", status.MessageRebootRequired)
-		r.queuedAt, r.wantedAt, r.told, r.said = time.Now(), time.Now(), false, nil
+		r.recall()
+		r.said = nil
 		r.rehearseAgain()
 	case !s.Wanted && before.Wanted && s.Err == nil:
 		r.log().Info("reboot not required any more", "path", before.Path, "message_id", status.MessageNotRequired)
 	}
 	if !s.Wanted && s.Err == nil {
-		r.attempts, r.restTill, r.waitTill, r.wantedAt = 0, time.Time{}, time.Time{}, time.Time{}
+		r.attempts, r.restTill, r.waitTill, r.standing = 0, time.Time{}, time.Time{}, sentinel.Standing{}
+		r.forget()
 	}
 }
 

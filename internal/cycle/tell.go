@@ -13,7 +13,7 @@ func (r *Runner) tell(event status.Event, reason status.Reason, detail string) {
 	}
 	o := status.Occurrence{
 		Event: event, At: time.Now(), Node: r.now.Node, Boot: r.Boot, Phase: r.now.Phase, Reason: reason, Detail: detail,
-		Packages: r.demanded.Reasons, Wanted: r.wantedAt, Lock: r.Settings.Lock,
+		Packages: r.demanded.Reasons, Wanted: r.standing.Known, Lock: r.Settings.Lock,
 	}
 	if len(o.Packages) == 0 && r.holder != nil && r.holder.Reason != "" {
 		o.Packages = []string{r.holder.Reason}
@@ -24,16 +24,17 @@ func (r *Runner) tell(event status.Event, reason status.Reason, detail string) {
 // tooLate is a timer for the moment when a demand has waited for too long; nil
 // if there is nothing (more) to tell.
 func (r *Runner) tooLate() *time.Timer {
-	if r.Mode != Run || r.Settings.TooLong <= 0 || r.wantedAt.IsZero() || r.told {
+	if r.Mode != Run || r.Settings.TooLong <= 0 || r.standing.Known.IsZero() || r.standing.Told {
 		return nil
 	}
-	return time.NewTimer(time.Until(r.wantedAt.Add(r.Settings.TooLong)))
+	return time.NewTimer(time.Until(r.standing.Known.Add(r.Settings.TooLong)))
 }
 
 // sayLate tells that a reboot is wanted for long, and what is in the way.
 func (r *Runner) sayLate() {
-	r.told = true
-	r.log().Warn("the reboot is wanted for "+round(time.Since(r.wantedAt))+" already: "+r.now.Line(), "phase", r.now.Phase, "reason", r.now.Reason,
+	r.standing.Told = true
+	r.keep()
+	r.log().Warn("the reboot is wanted for "+round(time.Since(r.standing.Known))+" already: "+r.now.Line(), "phase", r.now.Phase, "reason", r.now.Reason,
 		"message_id", status.MessageWaitingLong)
 	r.tell(status.EventWaiting, r.now.Reason, r.now.Line())
 }

@@ -102,6 +102,13 @@ type Demand interface {
 	Changed() <-chan struct{}
 }
 
+// Memory keeps how long a demand stands over a restart of the daemon.
+type Memory interface {
+	Recall() (sentinel.Standing, error) // zero: nothing was kept
+	Keep(s sentinel.Standing) error
+	Forget() error
+}
+
 // Gates say whether we may go now.
 type Gates interface {
 	Check(ctx context.Context, at gate.Moment) gate.Verdict

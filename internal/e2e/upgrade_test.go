@@ -23,8 +23,9 @@ const envOlder = "KURED_E2E_OLDER"
 // A node gets another version of the package, and then the first one again, in
 // each state of one and the same cycle: queued, draining, rebooting, and after
 // the boot while it has not proved its health. The lock and the cordon are
-// never given up, and it reboots once. A place in the queue is given up when the
-// daemon stops, and while apt forbids a shutdown; the new daemon queues again.
+// never given up, and it reboots once. A node leaves the waiting room when its
+// daemon stops, and while apt forbids a shutdown; the new daemon comes back to
+// the old place.
 func TestUpgradeMidCycle(t *testing.T) {
 	o := beginOrdeal(t, 5*time.Minute)
 	first, n := o.Node("node-a"), o.Node("node-b")
@@ -55,10 +56,15 @@ func TestUpgradeMidCycle(t *testing.T) {
 	o.queue(first)
 	o.awaitEvicted(before)
 	o.queue(n)
+	since := o.Recorder.State().QueuedSince(n.Name)
 	o.replace(n, other, status.Queued, func(s cluster.State) bool {
 		return slices.Equal(s.Holders(), []string{first.Name}) && !s.IsCordoned(n.Name)
 	})
 	o.until("the new daemon to wait", func() (bool, error) { return slices.Contains(o.Recorder.State().Waiters(), n.Name), nil })
+	// One that is older than the memory begins anew.
+	if again := o.Recorder.State().QueuedSince(n.Name); again != since && os.Getenv(envOlder) == "" || since == "" {
+		t.Errorf("it waited since %q, and after the upgrade since %q", since, again)
+	}
 
 	cordoned := func(s cluster.State) bool { return s.Holds(n.Name) && s.IsCordoned(n.Name) && s.Mark(n.Name) != "" }
 	o.letStop(before)

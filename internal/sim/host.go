@@ -165,6 +165,26 @@ func (h *host) PreparingForShutdown(context.Context) (bool, error) {
 	return h.m.going, nil
 }
 
+// memory is the file in /run.
+type memory process
+
+func (m *memory) Recall() (sentinel.Standing, error) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	return m.m.standing, nil
+}
+
+func (m *memory) Keep(s sentinel.Standing) error {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	if !m.dead && m.boot == m.m.bootID() {
+		m.m.standing = s
+	}
+	return nil
+}
+
+func (m *memory) Forget() error { return m.Keep(sentinel.Standing{}) }
+
 // budget counts reboots, as the file does.
 type budget process
 

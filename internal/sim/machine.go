@@ -7,6 +7,7 @@ import (
 
 	"github.com/kured-host/kured/internal/cycle"
 	"github.com/kured-host/kured/internal/gate"
+	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -33,7 +34,8 @@ type machine struct {
 	wantedAt    time.Time
 	changedAt   time.Time // when the sentinel or a gate changed last
 	sentinelErr error
-	stays       int // boots that the sentinel survives
+	standing    sentinel.Standing // what the daemon keeps of it in /run
+	stays       int               // boots that the sentinel survives
 	gate        gate.Verdict
 	gateSlow    time.Duration
 	shutSince   time.Time // since when the gates are not open; zero: open
@@ -197,7 +199,7 @@ func (m *machine) bootUp() {
 		return
 	}
 	w := m.w
-	m.up, m.lost = true, false
+	m.up, m.lost, m.standing = true, false, sentinel.Standing{}
 	m.boot++
 	w.count.Boots++
 	if m.stays > 0 {

@@ -66,7 +66,7 @@ func (w *World) begin(m *machine, a actor, mode cycle.Mode, limit time.Duration,
 	r := &cycle.Runner{
 		Mode: mode, Boot: p.boot, Publish: p.publish, Jitter: p.jitter(forCycle),
 		Parts: cycle.Parts{
-			Dial: p.dial, Host: (*host)(p), Demand: p, Gates: (*gates)(p), Budget: (*budget)(p),
+			Dial: p.dial, Host: (*host)(p), Demand: p, Memory: (*memory)(p), Gates: (*gates)(p), Budget: (*budget)(p),
 			Settings: cycle.Settings{
 				ConfirmWithin: 30 * time.Second, Patience: 5 * time.Minute, BackOff: 5 * time.Minute, BackOffMax: time.Hour,
 				Overdue: 15 * time.Minute, Drain: node.DrainOptions{Timeout: 30 * time.Minute, GracePeriod: -1},

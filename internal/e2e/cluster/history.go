@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -35,6 +36,15 @@ func (s State) Waiters() []string { return s.entries(waiterPrefix) }
 func (s State) Holds(node string) bool {
 	_, ok := s.Lock[holderPrefix+node]
 	return ok
+}
+
+// QueuedSince returns since when a node waits, as its entry says it; empty if it does not.
+func (s State) QueuedSince(node string) string {
+	var entry struct{ Since string }
+	if json.Unmarshal([]byte(s.Lock[waiterPrefix+node]), &entry) != nil {
+		return ""
+	}
+	return entry.Since
 }
 
 func (s State) entries(prefix string) []string {
