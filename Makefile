@@ -65,6 +65,15 @@ packages: $(addprefix package-,$(ARCHES)) ## Build dist/kured_VERSION_{amd64,arm
 release: ## Packages and SHA256SUMS of the version that is tagged, signed if KURED_SIGNING_KEY names a key of gpg's
 	@VERSION='$(VERSION)' DIST='$(DIST)' ARCHES='$(ARCHES)' FORMATS='$(FORMATS)' packaging/release.sh
 
+# Where the repository lies, and by what address nodes will see it.
+REPO ?= $(DIST)/repository
+REPO_URL ?=
+
+.PHONY: repo
+repo: ## Add the packages in dist/ to an apt and a dnf repository, signed by KURED_SIGNING_KEY (REPO=dir REPO_URL=https://…)
+	@.ci/deps repo
+	@DIST='$(DIST)' REPO='$(REPO)' REPO_URL='$(REPO_URL)' packaging/repository.sh
+
 .PHONY: packages-check
 packages-check: ## Build the packages a second time elsewhere and compare; lintian; rpm's own checks
 	@.ci/packages-check
