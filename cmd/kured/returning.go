@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kured-host/kured/internal/statefile"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -17,17 +18,19 @@ func (h *house) returning() returning {
 	return returning(filepath.Join(h.runtimeDir(), "returning.json"))
 }
 
+// maxReturning bounds the file, in bytes: one that is longer is not believed.
+const maxReturning = 1 << 20
+
 // write replaces what was told.
 func (path returning) write(s status.Status) error {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	part := string(path) + ".part"
-	if err := os.WriteFile(part, data, 0o600); err != nil {
+	if err := statefile.Replace(string(path), data, 0o600); err != nil {
 		return fmt.Errorf("tell the daemon: %w", err)
 	}
-	return os.Rename(part, string(path))
+	return nil
 }
 
 func (path returning) remove() { _ = os.Remove(string(path)) }
@@ -37,7 +40,7 @@ func (path returning) complete(s status.Status) status.Status {
 	if s.Phase != status.Returning || s.Reason != status.AwaitingReturn {
 		return s
 	}
-	data, err := os.ReadFile(string(path))
+	data, err := statefile.Read(string(path), maxReturning)
 	if err != nil {
 		return s // it has not begun, or is done
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/sentinel/source"
+	"github.com/kured-host/kured/internal/statefile"
 )
 
 // RequestName is the file that Request makes, among the sentinels of kured's
@@ -136,7 +137,7 @@ func (v Verbs) pause(o Order) (Outcome, error) {
 		note.Until = o.Until.UTC().Truncate(time.Second)
 		text = "this node is paused until " + note.Until.Format(time.RFC3339)
 	}
-	if err := replace(v.Pause, note.String()+"\n"); err != nil {
+	if err := statefile.Replace(v.Pause, []byte(note.String()+"\n"), 0o644); err != nil {
 		return Outcome{}, err
 	}
 	return Outcome{Changed: true, Text: []string{text}}, nil
@@ -197,23 +198,4 @@ func (o Order) who() string {
 // signature is who says it, and when.
 func (o Order) signature(now time.Time) string {
 	return o.who() + ", " + now.UTC().Format(time.RFC3339)
-}
-
-// replace gives a file this content in one step, and brings it to disk: a pause outlives a crash.
-func replace(path, content string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	if err == nil {
-		err = errors.Join(f.Chmod(0o644), f.Sync())
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -16,6 +15,9 @@ import (
 
 // day is what the budget counts over.
 const day = 24 * time.Hour
+
+// maxBudget bounds the file, in bytes: almost 2000 reboots.
+const maxBudget = 64 << 10
 
 // Budget is open while fewer than Max reboots were asked for in the last 24
 // hours: a sentinel that stands again after every reboot must not make a loop.
@@ -79,7 +81,7 @@ func (b Budget) Refund() error {
 // read returns the reboots of the last 24 hours, oldest first. One that lies
 // in the future counts: the clock was or is wrong, and that is no licence.
 func (b Budget) read() ([]time.Time, error) {
-	text, err := os.ReadFile(b.Path)
+	text, err := statefile.Read(b.Path, maxBudget)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -102,7 +104,7 @@ func (b Budget) write(spent []time.Time) error {
 	if err != nil {
 		return fmt.Errorf("encode reboot budget: %w", err)
 	}
-	if err := statefile.Replace(b.Path, append(text, '\n')); err != nil {
+	if err := statefile.Replace(b.Path, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write reboot budget: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -330,7 +331,14 @@ func TestBudgetUnreadable(t *testing.T) {
 			}
 		})
 	}
-	b := Budget{Path: filepath.Join(t.TempDir(), "missing", "reboots.json"), Max: 2, Now: time.Now}
+	b := Budget{Path: filepath.Join(t.TempDir(), "reboots.json"), Max: 2, Now: time.Now}
+	if err := syscall.Mkfifo(b.Path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v := b.Check(t.Context(), Before); v.Open || v.Reason != status.BudgetUnreadable { // and nobody is waited for
+		t.Errorf("a named pipe: %+v", v)
+	}
+	b.Path = filepath.Join(t.TempDir(), "missing", "reboots.json")
 	if err := b.Spend(); err == nil {
 		t.Error("spent without a directory to write to")
 	}

@@ -1,15 +1,14 @@
 package hook
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/kured-host/kured/internal/statefile"
 )
 
 // maxValue bounds a value, in bytes.
@@ -62,21 +61,10 @@ func oneLine(text string) string {
 }
 
 // writeEnvironment makes the file in one step: systemd sees the old one or the new one.
-func writeEnvironment(path string, env map[string]string) (err error) {
+func writeEnvironment(path string, env map[string]string) error {
 	text, err := environment(env)
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	return nil
+	return statefile.Replace(path, text, 0o600)
 }

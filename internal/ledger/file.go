@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -51,17 +50,12 @@ func lockFile(path string, patience time.Duration) (unlock func(), err error) {
 
 // read returns the book in the file at path. A file that is absent is an empty one.
 func read(path string) (Book, error) {
-	f, err := os.Open(path)
+	text, err := statefile.Read(path, sizeLimit+1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newBook(), nil
 	}
 	if err != nil {
 		return newBook(), err
-	}
-	defer f.Close() // only read
-	text, err := io.ReadAll(io.LimitReader(f, sizeLimit+1))
-	if err != nil {
-		return newBook(), fmt.Errorf("read %s: %w", path, err)
 	}
 	if len(text) > sizeLimit {
 		return newBook(), fmt.Errorf("%w: more than %d bytes", errFormat, sizeLimit)
@@ -75,5 +69,5 @@ func write(path string, b Book) error {
 	if err != nil {
 		return err
 	}
-	return statefile.Replace(path, append(text, '\n'))
+	return statefile.Replace(path, append(text, '\n'), 0o600)
 }

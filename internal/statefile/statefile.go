@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -30,18 +31,19 @@ func Read(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// Replace makes text the content of a file, for its owner alone, in one step,
-// and brings it to disk: the machine may be about to go down. A reader, and
-// whoever comes after a crash, sees the old content or the new one.
-func Replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
+// Replace makes text the content of a file of that mode, whatever the umask is, in
+// one step, and brings it to disk: the machine may be about to go down. A reader,
+// and whoever comes after a crash, sees the old content or the new one. In memory,
+// as below /run, the way to disk costs nothing.
+func Replace(path string, text []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // gone already when all went well
 	_, err = f.Write(text)
 	if err == nil {
-		err = f.Sync()
+		err = errors.Join(f.Chmod(mode), f.Sync())
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err

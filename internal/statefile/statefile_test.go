@@ -40,7 +40,7 @@ func TestReplace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	if err := Replace(path, []byte("new")); err != nil {
+	if err := Replace(path, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	old := make([]byte, 8)
@@ -51,11 +51,17 @@ func TestReplace(t *testing.T) {
 	if text, _ := os.ReadFile(path); string(text) != "new" || err != nil || info.Mode() != 0o600 {
 		t.Errorf("there is %q, %v, %v", text, info.Mode(), err)
 	}
+	if err := Replace(path, []byte("new"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 { // whatever the umask is
+		t.Errorf("for everybody it has %v, %v", info.Mode(), err)
+	}
 	// A file that cannot be put in its place leaves nothing behind.
 	if err := os.Mkdir(filepath.Join(dir, "taken"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := Replace(filepath.Join(dir, "taken"), []byte("x")); err == nil {
+	if err := Replace(filepath.Join(dir, "taken"), []byte("x"), 0o600); err == nil {
 		t.Error("a directory was replaced")
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 2 {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kured-host/kured/internal/statefile"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -88,22 +89,11 @@ func remove(path string) error {
 }
 
 // replace gives a file this content, in one step. One that has it already is not touched, so that nobody wakes.
-func replace(path, content string) (err error) {
-	if old, err := os.ReadFile(path); err == nil && string(old) == content {
+func replace(path, content string) error {
+	if old, err := statefile.Read(path, int64(len(content))+1); err == nil && string(old) == content {
 		return nil
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(content)
-	if err = errors.Join(err, file.Chmod(0o644), file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	return nil
+	return statefile.Replace(path, []byte(content), 0o644)
 }
 
 // text is the content of a .pkgs file: lines without duplicates, sorted.
