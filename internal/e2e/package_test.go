@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -91,10 +92,19 @@ func debLife(p *packaged) {
 
 	// And again: not masked, enabled and started as the first time.
 	p.must(cluster.Unwant(p.n))
-	p.sh("apt-get install -y -qq " + next)
+	const warning = "kured: unattended-upgrades reboots this machine"
+	p.unattended(true)
+	if out := p.sh("apt-get install -y -qq " + next + " 2>&1"); !strings.Contains(out, warning) {
+		p.Errorf("not told of a machine that reboots by itself:\n%s", out)
+	}
 	p.units("enabled", "active")
 	p.runs(changedRelease)
 	p.config("after the second installation", edited)
+	p.unattended(false)
+	if out := p.sh("dpkg-reconfigure kured 2>&1"); strings.Contains(out, warning) {
+		p.Errorf("told of a machine that does not reboot by itself:\n%s", out)
+	}
+	p.runs(changedRelease)
 
 	p.sh("apt-get purge -y -qq kured")
 	p.unitsGone()
@@ -102,6 +112,14 @@ func debLife(p *packaged) {
 	if out, err := p.n.Exec(p.ctx, "dpkg-query", "-W", "kured"); err == nil {
 		p.Errorf("dpkg still knows: %s", out)
 	}
+}
+
+// unattended configures unattended-upgrades, of which nothing is there but its name.
+func (p *packaged) unattended(reboots bool) {
+	p.Helper()
+	conf := fmt.Sprintf("Unattended-Upgrade::Automatic-Reboot \"%t\";\n", reboots)
+	p.must(p.n.WriteFile("/etc/apt/apt.conf.d/50unattended-upgrades", []byte(conf), 0o644))
+	p.must(p.n.WriteFile("/usr/bin/unattended-upgrade", []byte("#!/bin/sh\n"), 0o755))
 }
 
 func rpmLife(p *packaged) {
