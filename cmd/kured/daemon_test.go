@@ -97,7 +97,7 @@ func daemonCommand(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range s.Paths {
 		paths = append(paths, in(name))
 	}
-	server, err := control.New(in("kured.sock"), control.Daemon{
+	server, err := control.New(context.Background(), in("kured.sock"), control.Daemon{
 		Status: &d.feed,
 		Gates:  func(context.Context) ([]status.GateState, error) { return d.said.Load().Gates, nil },
 		Verbs: control.Verbs{

@@ -58,7 +58,7 @@ func newPatient(t *testing.T, plane *testenv.ControlPlane) *patient {
 	p.configure("")
 	var daemon control.Feed
 	daemon.Publish(status.Status{Node: "node-a", Phase: status.Idle, Since: time.Now()})
-	server, err := control.New(filepath.Join(p.dir, filepath.Base(control.DefaultPath)), control.Daemon{Status: &daemon})
+	server, err := control.New(t.Context(), filepath.Join(p.dir, filepath.Base(control.DefaultPath)), control.Daemon{Status: &daemon})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 			p.log.Debug(err.Error())
 		}
 	}}
-	server, err := control.New(p.socket(), d.answers())
+	server, err := control.New(ctx, p.socket(), d.answers())
 	if err != nil {
 		return err
 	}

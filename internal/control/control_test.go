@@ -23,7 +23,7 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
-func socket(t *testing.T) string {
+func socketPath(t *testing.T) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "kured.sock")
 }
@@ -37,7 +37,7 @@ func serve(t *testing.T, path string, status func() status.Status) (stop func() 
 
 func serveAll(t *testing.T, path string, d Daemon) (stop func() error) {
 	t.Helper()
-	s, err := New(path, d)
+	s, err := New(t.Context(), path, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func (still) Watch() (<-chan struct{}, func()) { return nil, func() {} }
 func idle() status.Status { return status.Status{Phase: status.Idle} }
 
 func TestStatus(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	next := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	want := status.Status{
 		Version: "1.2.3", Node: "node-a", Phase: status.Draining, Reason: status.DrainFailed, Detail: "zwölf Pods", Since: next.Add(-time.Hour), Next: &next,
@@ -87,7 +87,7 @@ func TestStatus(t *testing.T) {
 }
 
 func TestOtherRequests(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	serve(t, path, idle)
 	for request, want := range map[string]string{
 		"GET /v1/statu HTTP/1.1\r\nHost: x\r\n\r\n":   "404 Not Found {\"error\":\"\\\"/v1/statu\\\" is not known, only /v1/status, /v1/gates, /v1/request, /v1/cancel, /v1/pause, /v1/resume\"}\n",
@@ -131,9 +131,9 @@ func TestOtherRequests(t *testing.T) {
 }
 
 func TestPlaceIsTaken(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	stop := serve(t, path, idle)
-	if _, err := New(path, Daemon{Status: still(idle)}); !errors.Is(err, ErrInUse) {
+	if _, err := New(t.Context(), path, Daemon{Status: still(idle)}); !errors.Is(err, ErrInUse) {
 		t.Errorf("a served socket: %v", err)
 	}
 	if _, err := (Client{path}).Status(t.Context()); err != nil {
@@ -144,20 +144,20 @@ func TestPlaceIsTaken(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(path, Daemon{Status: still(idle)}); err == nil || err.Error() != "control socket "+path+": is in the way and is not a socket" {
+	if _, err := New(t.Context(), path, Daemon{Status: still(idle)}); err == nil || err.Error() != "control socket "+path+": is in the way and is not a socket" {
 		t.Errorf("a file: %v", err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "precious" {
 		t.Errorf("the file was touched: %q, %v", data, err)
 	}
-	if _, err := New(filepath.Join(path, "below"), Daemon{Status: still(idle)}); err == nil {
+	if _, err := New(t.Context(), filepath.Join(path, "below"), Daemon{Status: still(idle)}); err == nil {
 		t.Error("a directory that is none")
 	}
 }
 
 // A daemon that was killed leaves its socket behind.
 func TestDeadSocketIsReplaced(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestDeadSocketIsReplaced(t *testing.T) {
 
 // Of many that start together over a dead socket exactly one serves.
 func TestStartTogether(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestStartTogether(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	for range 8 {
 		wg.Go(func() {
-			s, err := New(path, Daemon{Status: still(idle)})
+			s, err := New(t.Context(), path, Daemon{Status: still(idle)})
 			if errors.Is(err, ErrInUse) {
 				return
 			}
@@ -214,7 +214,7 @@ func TestStartTogether(t *testing.T) {
 
 // A server that ends must not remove the socket of its successor.
 func TestSuccessorKeepsItsSocket(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	stop := serve(t, path, idle)
 	if err := os.Remove(path); err != nil { // somebody cleans up
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func TestSuccessorKeepsItsSocket(t *testing.T) {
 }
 
 func TestClientErrors(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	if _, err := (Client{path}).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("no socket: %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kured-host/kured/internal/socket"
 )
 
 // ErrInUse is the error of New if another process serves the socket.
@@ -28,8 +29,8 @@ type Server struct {
 // New makes the socket at path, with mode 0660. A socket that nobody serves
 // any more is replaced; anything else at path stays and is an error. What d has
 // is called concurrently.
-func New(path string, d Daemon) (*Server, error) {
-	listener, err := listen(path)
+func New(ctx context.Context, path string, d Daemon) (*Server, error) {
+	listener, err := listen(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
@@ -82,7 +83,7 @@ func (s *Server) remove() {
 
 // listen binds path. A lock on the directory keeps two that start together from
 // replacing each other's socket.
-func listen(path string) (*net.UnixListener, error) {
+func listen(ctx context.Context, path string) (*net.UnixListener, error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err
@@ -94,40 +95,13 @@ func listen(path string) (*net.UnixListener, error) {
 		}
 		return nil, fmt.Errorf("lock its directory: %w", err)
 	}
-	if err := clear(path); err != nil {
-		return nil, err
+	listener, err := socket.Listen(ctx, path)
+	if errors.Is(err, socket.ErrServed) {
+		return nil, ErrInUse
 	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
 	listener.SetUnlinkOnClose(false) // remove looks first
-	if err := os.Chmod(path, 0o660); err != nil {
-		_ = listener.Close()
-		_ = os.Remove(path)
-		return nil, err
-	}
 	return listener, nil
-}
-
-// clear makes way at path if a dead socket lies there.
-func clear(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("is in the way and is not a socket")
-	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		_ = conn.Close() // asked only whether somebody is there
-		return ErrInUse
-	}
-	if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("is there and cannot be asked: %w", err)
-	}
-	return os.Remove(path)
 }

@@ -108,7 +108,7 @@ func TestRequestThatNobodyWatches(t *testing.T) {
 	needsRoot(t)
 	v := w.Verbs
 	v.Sentinel = filepath.Join(t.TempDir(), "unwatched")
-	path := socket(t)
+	path := socketPath(t)
 	serveAll(t, path, Daemon{Status: &Feed{}, Verbs: v})
 	_, err := Client{path}.Do(t.Context(), Request, Order{})
 	var refused *RefusedError

@@ -35,7 +35,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // Whoever watches sees the present state first, and the newest last, however
 // many there are in between; and nothing stays when they have gone.
 func TestWatch(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	feed := &Feed{}
 	feed.Publish(status.Status{Phase: status.Starting})
 	stop := serveAll(t, path, Daemon{Status: feed})
@@ -96,9 +96,9 @@ func TestWatch(t *testing.T) {
 // The same state is not told twice, and a request outlives the time that is
 // given to read one.
 func TestWatchTellsChanges(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	feed := &Feed{}
-	s, err := New(path, Daemon{Status: feed})
+	s, err := New(t.Context(), path, Daemon{Status: feed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestWatchTellsChanges(t *testing.T) {
 
 // What comes from elsewhere is seen, too.
 func TestWatchLooksAgain(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	var looks atomic.Int32
 	d := Daemon{Status: still(func() status.Status {
 		if looks.Add(1) > 2 {
@@ -142,7 +142,7 @@ func TestWatchLooksAgain(t *testing.T) {
 		}
 		return status.Status{Phase: status.Idle}
 	})}
-	s, err := New(path, d)
+	s, err := New(t.Context(), path, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,9 +165,9 @@ func TestWatchLooksAgain(t *testing.T) {
 
 // Who does not read is left, and there are only so many.
 func TestWatchersAreBounded(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	feed := &Feed{}
-	s, err := New(path, Daemon{Status: feed})
+	s, err := New(t.Context(), path, Daemon{Status: feed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestWatchersAreBounded(t *testing.T) {
 }
 
 func TestGates(t *testing.T) {
-	path := socket(t)
+	path := socketPath(t)
 	var asked, most int
 	var mu sync.Mutex
 	fail := errors.New("no plan yet")

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/net/netutil"
 
+	"github.com/kured-host/kured/internal/socket"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -217,40 +217,12 @@ func (m *Metrics) fromSystemd() ([]net.Listener, error) {
 // listenUnix makes the socket at path, for root and the group that the
 // directory gives it. One that nobody serves any more is replaced.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
-	if err := clearSocket(ctx, path); err != nil {
-		return nil, err
+	l, err := socket.Listen(ctx, path)
+	if taken := (*socket.TakenError)(nil); errors.As(err, &taken) {
+		return nil, fmt.Errorf("%s %w", status.Clean(path, maxText), err)
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		_ = l.Close() // the error that counts is the first
-		return nil, err
-	}
 	return l, nil
-}
-
-// clearSocket makes way at path if a dead socket lies there.
-func clearSocket(ctx context.Context, path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode().Type() != os.ModeSocket:
-		return fmt.Errorf("%s is in the way and is not a socket", status.Clean(path, maxText))
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	switch {
-	case err == nil:
-		_ = conn.Close() // asked only whether somebody is there
-		return fmt.Errorf("%s is served by another program", status.Clean(path, maxText))
-	case !errors.Is(err, errRefused):
-		return fmt.Errorf("%s is there and cannot be asked: %w", status.Clean(path, maxText), err)
-	}
-	return os.Remove(path)
 }

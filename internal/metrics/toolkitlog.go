@@ -4,13 +4,8 @@ import (
 	"context"
 	"log/slog"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kured-host/kured/internal/status"
 )
-
-// errRefused is what connect(2) says where nobody listens.
-const errRefused = unix.ECONNREFUSED
 
 // toolkitLog shows what the exporter toolkit logs only to whoever debugs: it
 // tells at each start and at each scrape, and its errors quote configuration.
