@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/doctor"
 	"github.com/kured-host/kured/internal/enroll"
-	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/logind"
@@ -230,7 +228,6 @@ func (a ask) cluster(c *kube.Cluster) []doctor.Check {
 // machine are the checks that need no API server. c is nil without one.
 func (a ask) machine(c *kube.Cluster) []doctor.Check {
 	a.files.Owner = uint32(max(0, os.Geteuid())) // root, or there is no daemon that could run hooks
-	budget := gate.Budget{Path: filepath.Join(a.stateDir(), "reboots.json"), Max: a.cfg.Reboot.MaxPerDay, Now: time.Now}
 	checks := []doctor.Check{
 		check("daemon", func(ctx context.Context) []doctor.Finding {
 			s, err := control.Client{Path: a.socket()}.Status(ctx)
@@ -254,7 +251,7 @@ func (a ask) machine(c *kube.Cluster) []doctor.Check {
 			}
 			return []doctor.Finding{{Level: doctor.OK, Text: a.boot}}
 		}),
-		check("state", func(ctx context.Context) []doctor.Finding { return doctor.State(ctx, a.stateDir(), budget) }),
+		check("state", func(ctx context.Context) []doctor.Finding { return doctor.State(ctx, a.stateDir(), a.budget()) }),
 		check("metrics", a.metrics),
 		check("versions", func(ctx context.Context) []doctor.Finding {
 			systemd, _ := a.login.SystemdVersion(ctx) // without an answer it is left out
