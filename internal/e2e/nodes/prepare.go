@@ -20,6 +20,10 @@ func EnsureTools(ctx context.Context, out io.Writer) error {
 		{"ip", "iproute2"},
 		{"dbus-daemon", "dbus"},
 		{"rpm", "rpm"},
+		{"apt-ftparchive", "apt-utils"}, // these for `make repo`
+		{"createrepo_c", "createrepo-c"},
+		{"gpg", "gnupg"},
+		{"gpgv", "gpgv"},
 	}
 	var missing []string
 	for _, p := range programs {
