@@ -21,8 +21,7 @@ func (p *plan) inquire(ctx context.Context, phase status.Phase) []status.GateSta
 	ctx, cancel := context.WithTimeout(ctx, inquiryLimit)
 	defer cancel()
 	at := gate.Before
-	switch phase {
-	case status.Locked, status.Draining, status.Rebooting:
+	if phase.Outbound() {
 		at = gate.Within
 	}
 	states := p.nearGates().Ask(ctx, at)

@@ -23,23 +23,19 @@ const (
 	exitSoftware    = 70 // EX_SOFTWARE: everything else
 )
 
-// stateCode is the exit code that a state is for those who ask: 0 idle, 1 a
-// reboot is wanted, 2 in a cycle, 3 blocked, 4 failed. A phase of a newer daemon
-// that is not known here is exitSoftware.
+// stateCode is the exit code that a state is for those who ask. A phase of a
+// newer daemon that is not known here is exitSoftware.
 func stateCode(s status.Status) int {
-	if s.Reason == status.RebootOverdue || s.Reason == status.GaveUp {
-		return 4 // accepted, and nothing goes on
-	}
-	switch s.Phase {
-	case status.Idle:
+	switch s.Glance() {
+	case status.Quiet:
 		return 0
-	case status.Starting, status.Queued, status.BackingOff:
+	case status.Waiting:
 		return 1
-	case status.Locked, status.Draining, status.Rebooting, status.Returning, status.RollingBack:
+	case status.Busy:
 		return 2
-	case status.Blocked:
+	case status.Stopped:
 		return 3
-	case status.Held:
+	case status.Failed:
 		return 4
 	}
 	return exitSoftware

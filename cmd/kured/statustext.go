@@ -68,12 +68,12 @@ func statusText(s status.Status, now time.Time, t terminal.Terminal, wide bool) 
 
 // phaseColour says at a glance whether somebody has to look.
 func phaseColour(s status.Status) terminal.Colour {
-	switch stateCode(s) {
-	case 0:
+	switch s.Glance() {
+	case status.Quiet:
 		return terminal.Green
-	case 1, 3:
+	case status.Waiting, status.Stopped:
 		return terminal.Yellow
-	case 2:
+	case status.Busy:
 		return terminal.Blue
 	}
 	return terminal.Red

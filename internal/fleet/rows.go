@@ -152,8 +152,7 @@ func (r *Row) wait(w lock.Waiter, place int) {
 
 // alone is for a node of which the lock says nothing.
 func (r *Row) alone() {
-	switch r.Phase {
-	case status.Locked, status.Draining, status.Rebooting:
+	if r.Phase.Outbound() {
 		r.problem(fmt.Sprintf("it says %s and does not hold the lock", r.Phase))
 	}
 }
@@ -181,13 +180,11 @@ func (r Row) rank() int {
 		return 0
 	case r.Lock == Waits:
 		return 1
-	}
-	switch r.Phase {
-	case status.Queued: // the room is full
+	case r.Phase == status.Queued: // the room is full
 		return 2
-	case status.Held, status.Blocked, status.BackingOff:
+	case r.Phase == status.Held, r.Phase == status.Blocked, r.Phase == status.BackingOff:
 		return 3
-	case status.Locked, status.Draining, status.Rebooting, status.Returning, status.RollingBack: // as it says
+	case r.Phase.Underway(): // as it says
 		return 4
 	}
 	return 5

@@ -147,7 +147,7 @@ func (g *grouper) finish(since time.Time, last int) []Cycle {
 		if !c.over() {
 			c.Result = Running
 			boot, known := g.machines[c.machine]
-			if c.newer || known && boot != c.boot && !acrossBoots(c.Phase) {
+			if c.newer || known && boot != c.boot && !c.Phase.Underway() {
 				c.Result = Unfinished
 			}
 		}
@@ -159,14 +159,4 @@ func (g *grouper) finish(since time.Time, last int) []Cycle {
 		cycles = append(cycles, *c)
 	}
 	return cycles[max(0, len(cycles)-last):]
-}
-
-// acrossBoots reports whether a cycle in this phase has the lock, so that it
-// goes on in the next boot.
-func acrossBoots(p status.Phase) bool {
-	switch p {
-	case status.Locked, status.Draining, status.Rebooting, status.Returning, status.RollingBack:
-		return true
-	}
-	return false
 }

@@ -34,7 +34,7 @@ func Results() []Result {
 // Phases lists the phases whose durations are kept: those in which other nodes
 // wait for this one, and the one in which it waits for them.
 func Phases() []status.Phase {
-	return []status.Phase{status.Queued, status.Locked, status.Draining, status.Rebooting, status.Returning, status.RollingBack}
+	return slices.DeleteFunc(status.Phases(), func(p status.Phase) bool { return p != status.Queued && !p.Underway() })
 }
 
 // Bounds are the upper bounds of the buckets of durations, in seconds.
