@@ -20,7 +20,7 @@ help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Show three real systemd nodes reboot one at a time, with proof (root; installs what it needs)
+demo: ## Show three real systemd nodes reboot one at a time, with proof (root; DEMO_BY=ansible rolls kured out by Ansible)
 	@go run ./internal/e2e/demo
 
 .PHONY: test

@@ -1,6 +1,7 @@
 // Command demo shows kured at work: a real control plane and three real Debian systems that all want to
 // reboot at the same moment, as they do so one after the other. It ends with the proof, taken from what
-// others than kured have recorded, and exits with 0 only if that holds. It needs root; `make demo` calls it.
+// others than kured have recorded, and exits with 0 only if that holds. It needs root; `make demo` calls it. With
+// DEMO_BY=ansible the machines get kured by the Ansible role instead of apt.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/kured-host/kured/internal/e2e/cluster"
@@ -25,13 +27,22 @@ func main() {
 
 // prepare builds what is missing, in the machine as it is.
 func prepare(ctx context.Context) error {
+	systems, err := images()
+	if err != nil {
+		return err
+	}
 	s := newScreen(os.Stdout)
 	s.step("Preparing; the first time it takes some minutes, and the internet")
 	if err := nodes.EnsureTools(ctx, s); err != nil {
 		return err
 	}
-	if err := nodes.EnsureImages(ctx, s, nodes.Debian11, nodes.Debian12, nodes.Debian13); err != nil {
+	if err := nodes.EnsureImages(ctx, s, systems...); err != nil {
 		return err
+	}
+	if slices.Contains(systems, nodes.Debian13Ansible) {
+		if err := cluster.BuildKubectl(ctx, s); err != nil {
+			return err
+		}
 	}
 	return cluster.Build(ctx, s)
 }

@@ -39,10 +39,9 @@ func api() cluster.Workload {
 
 // show is the demonstration from the first boot to the proof. It leaves nothing running.
 func show(ctx context.Context, s *screen) (err error) {
-	s.step("Starting a control plane and three machines, installing kured's package with apt")
 	starting, cancel := cluster.Within(ctx, startLimit, "the start")
 	defer cancel()
-	c, err := cluster.Start(starting, cluster.Options{Out: s})
+	c, err := start(starting, s)
 	if err != nil {
 		return err
 	}
