@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kured-host/kured/internal/present"
 )
 
 // completeWithin bounds the question to the cluster: somebody waits at a prompt.
@@ -32,15 +34,15 @@ func completeNodes(cmd *cobra.Command, given []string, _ string) ([]cobra.Comple
 	}
 	var nodes []cobra.Completion
 	for _, holder := range listing.Holders {
-		nodes = append(nodes, cobra.CompletionWithDesc(printable(holder.Node), "holds the lock: "+string(holder.Phase)))
+		nodes = append(nodes, cobra.CompletionWithDesc(present.Line(holder.Node), "holds the lock: "+string(holder.Phase)))
 	}
 	for _, odd := range listing.Unreadable {
 		if odd.Node != "" {
-			nodes = append(nodes, cobra.CompletionWithDesc(printable(odd.Node), "has an entry that cannot be read"))
+			nodes = append(nodes, cobra.CompletionWithDesc(present.Line(odd.Node), "has an entry that cannot be read"))
 		}
 	}
 	for _, waiter := range listing.Waiters {
-		nodes = append(nodes, cobra.CompletionWithDesc(printable(waiter.Node), "waits"))
+		nodes = append(nodes, cobra.CompletionWithDesc(present.Line(waiter.Node), "waits"))
 	}
 	return nodes, cobra.ShellCompDirectiveNoFileComp
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -20,7 +19,7 @@ import (
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/logind"
 	"github.com/kured-host/kured/internal/notify"
-	"github.com/kured-host/kured/internal/terminal"
+	"github.com/kured-host/kured/internal/present"
 )
 
 // Exit codes of the doctor beside 0.
@@ -34,7 +33,7 @@ const (
 const doctorLimit = 20 * time.Second
 
 func newDoctor() *cobra.Command {
-	var output outputFormat
+	var output present.Format
 	var root string
 	var limit time.Duration
 	cmd := &cobra.Command{
@@ -52,15 +51,10 @@ arguments.`,
 				return &exitError{exitUsage, fmt.Errorf("--timeout %s: must be longer than 0", limit)}
 			}
 			found := examine(cmd, doctor.Machine{Root: root}, limit)
-			d := diagnosis{doctor.Worst(found), found}
-			write := func() error { return encode(cmd.OutOrStdout(), output, d) }
-			if output == outText {
-				write = func() error { return printFindings(cmd.OutOrStdout(), d) }
-			}
-			if err := write(); err != nil {
+			if err := present.Findings(cmd.OutOrStdout(), output, found); err != nil {
 				return err
 			}
-			switch d.Worst {
+			switch doctor.Worst(found) {
 			case doctor.Fail:
 				return &exitError{exitFails, errors.New("")}
 			case doctor.Warning:
@@ -70,42 +64,13 @@ arguments.`,
 		},
 	}
 	configFlag(cmd)
-	outputFlag(cmd, &output, outText, outJSON, outYAML)
+	outputFlag(cmd, &output, present.Text, present.JSON, present.YAML)
 	cmd.Flags().DurationVar(&limit, "timeout", doctorLimit, "of each check; all are made at the same time")
 	cmd.Flags().StringVar(&root, "root", "/", "of the files of the machine that are looked at")
 	if err := cmd.Flags().MarkHidden("root"); err != nil { // for tests
 		panic(err)
 	}
 	return cmd
-}
-
-// diagnosis is what all checks have found.
-type diagnosis struct {
-	Worst    doctor.Level     `json:"worst"`
-	Findings []doctor.Finding `json:"findings"`
-}
-
-// printFindings writes a line for each finding and one for its remedy.
-func printFindings(w io.Writer, d diagnosis) error {
-	width := 0
-	count := map[doctor.Level]int{}
-	for _, f := range d.Findings {
-		width = max(width, len(f.Check))
-		count[f.Level]++
-	}
-	t := terminal.Of(w)
-	colours := map[doctor.Level]terminal.Colour{doctor.OK: terminal.Green, doctor.Warning: terminal.Yellow, doctor.Fail: terminal.Red}
-	var b strings.Builder
-	for _, f := range d.Findings {
-		// Whole lines, however wide the terminal is: it is the end of a line that matters.
-		fmt.Fprintf(&b, "%s  %-*s  %s\n", t.Paint(colours[f.Level], fmt.Sprintf("%-7s", f.Level)), width, f.Check, f.Text)
-		if f.Remedy != "" {
-			fmt.Fprintf(&b, "%-7s  %-*s  -> %s\n", "", width, "", f.Remedy)
-		}
-	}
-	fmt.Fprintf(&b, "\n%d ok, %d to be warned of, %d failed\n", count[doctor.OK], count[doctor.Warning], count[doctor.Fail])
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 // examine makes all checks.

@@ -108,7 +108,10 @@ func (p *patient) examine() []doctor.Finding {
 	cmd.SetOut(&out)
 	cmd.SetArgs([]string{"--root", p.root, "--config", filepath.Join(p.dir, "kured.toml"), "-o", "json", "--timeout", p.limit.String()})
 	err := cmd.ExecuteContext(p.t.Context())
-	var d diagnosis
+	var d struct {
+		Worst    doctor.Level
+		Findings []doctor.Finding
+	}
 	if wrong := json.Unmarshal(out.Bytes(), &d); wrong != nil {
 		p.t.Fatalf("%v, %v\n%s", wrong, err, out.String())
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kured-host/kured/internal/enroll"
 	"github.com/kured-host/kured/internal/kube"
+	"github.com/kured-host/kured/internal/present"
 )
 
 // enrollment is what is asked of kured enroll.
@@ -80,7 +81,7 @@ func (e *enrollment) check(nodes []string) error {
 	case !e.self && len(nodes) == 0:
 		return errors.New("say for which NODE, or --self")
 	case !slices.Contains(enroll.Methods(), enroll.Method(e.method)):
-		return fmt.Errorf("--method %q: must be certificate or token", printable(e.method))
+		return fmt.Errorf("--method %q: must be certificate or token", present.Line(e.method))
 	case e.file != "" && e.dir != "":
 		return errors.New("--file or --dir, not both")
 	case len(nodes) > 1 && e.dir == "":
@@ -92,7 +93,7 @@ func (e *enrollment) check(nodes []string) error {
 	}
 	for _, node := range nodes {
 		if wrong := validation.IsDNS1123Subdomain(node); len(wrong) > 0 {
-			return fmt.Errorf("%q is no name of a node", printable(node))
+			return fmt.Errorf("%q is no name of a node", present.Line(node))
 		}
 	}
 	return nil
@@ -119,7 +120,7 @@ func (e *enrollment) enroll(cmd *cobra.Command, nodes []string) error {
 		return err
 	}
 	if local(server.URL) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kured: the kubeconfig leads to %s, which on the node is the node itself; else give --server\n", printable(server.URL))
+		fmt.Fprintf(cmd.ErrOrStderr(), "kured: the kubeconfig leads to %s, which on the node is the node itself; else give --server\n", present.Line(server.URL))
 	}
 	var errs []error
 	for _, node := range nodes {
@@ -237,7 +238,7 @@ func (e *enrollment) reach(kubeconfig string) (enroll.Server, error) {
 	}
 	if e.server != "" {
 		if u, err := url.Parse(e.server); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-			return enroll.Server{}, &exitError{exitUsage, fmt.Errorf("--server %q is no https:// address", printable(e.server))}
+			return enroll.Server{}, &exitError{exitUsage, fmt.Errorf("--server %q is no https:// address", present.Line(e.server))}
 		}
 		server.URL, server.Name = e.server, ""
 	}
@@ -261,6 +262,6 @@ func local(address string) bool {
 
 // tellEnrolled says of a credential how long it is good, and nothing secret.
 func tellEnrolled(w io.Writer, c enroll.Credential, is, where string) error {
-	_, err := fmt.Fprintf(w, "%s\n", printable(fmt.Sprintf("the %s %s until %s: %s", c, is, c.Ends.UTC().Format(time.RFC3339), where)))
+	_, err := fmt.Fprintf(w, "%s\n", present.Line(fmt.Sprintf("the %s %s until %s: %s", c, is, c.Ends.UTC().Format(time.RFC3339), where)))
 	return err
 }

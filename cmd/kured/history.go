@@ -5,23 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/history"
+	"github.com/kured-host/kured/internal/present"
 	"github.com/kured-host/kured/internal/status"
-	"github.com/kured-host/kured/internal/terminal"
 )
 
 func newHistory() *cobra.Command {
-	var output outputFormat
+	var output present.Format
 	var since, from string
 	var last int
 	cmd := &cobra.Command{
@@ -55,19 +53,16 @@ went down without kured). Below a cycle stands why tries were rolled back.`,
 			if err != nil {
 				return err
 			}
-			if output != outText {
-				return encode(cmd.OutOrStdout(), output, log)
-			}
-			if log.Unread > 0 {
+			if output.ForPeople() && log.Unread > 0 {
 				fmt.Fprintf(cmd.ErrOrStderr(), "kured: lines of the journal that could not be read: %d\n", log.Unread)
 			}
-			if len(log.Cycles) == 0 && from == "" && os.Geteuid() != 0 {
+			if output.ForPeople() && len(log.Cycles) == 0 && from == "" && os.Geteuid() != 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), "kured: only root and the groups systemd-journal and adm see the whole journal")
 			}
-			return printHistory(cmd.OutOrStdout(), log.Cycles)
+			return present.History(cmd.OutOrStdout(), output, log)
 		},
 	}
-	outputFlag(cmd, &output, outText, outJSON, outYAML)
+	outputFlag(cmd, &output, present.Text, present.JSON, present.YAML)
 	cmd.Flags().StringVar(&since, "since", "", "only cycles that went on at or after this `time`: 2026-11-20, \"2026-11-20 15:04\", RFC 3339, or so long ago: 36h, 7d")
 	cmd.Flags().IntVarP(&last, "number", "n", 20, "the last `N` cycles")
 	cmd.Flags().StringVar(&from, "from", "", "read a `file` that journalctl -o json wrote, - for standard input, not the journal")
@@ -138,60 +133,4 @@ func sinceWhen(text string, now time.Time, zone *time.Location) (time.Time, erro
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q: must be a time such as 2026-11-20, \"2026-11-20 15:04\" or 2026-11-20T15:04:05Z, or so long ago, such as 36h or 7d", text)
-}
-
-// printHistory writes cycles for people.
-func printHistory(w io.Writer, cycles []history.Cycle) error {
-	if len(cycles) == 0 {
-		_, err := fmt.Fprintln(w, "no cycles in the journal")
-		return err
-	}
-	nodes := map[string]bool{}
-	for _, c := range cycles {
-		nodes[c.Node] = true
-	}
-	var text bytes.Buffer
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	row := func(node string, cells ...string) {
-		if len(nodes) > 1 {
-			cells = append([]string{node}, cells...)
-		}
-		for i, c := range cells {
-			if c == "" || c == "0s" || c == "0" {
-				cells[i] = "-"
-			}
-		}
-		fmt.Fprintln(table, strings.Join(cells, "\t"))
-	}
-	short := func(d time.Duration) string { return d.Round(time.Second).String() }
-	row("NODE", "BEGAN", "TOOK", "TRIES", "RESULT", "WAIT", "QUEUE", "DRAIN", "REBOOT", "RETURN", "WHY")
-	for _, c := range cycles {
-		result := string(c.Result)
-		if c.Result == history.Running && c.Phase != "" {
-			result += " (" + string(c.Phase) + ")"
-		}
-		row(c.Node, c.Began.Format(time.RFC3339), short(c.Took()), strconv.Itoa(c.Tries), result,
-			short(c.In(status.Starting, status.Blocked, status.BackingOff, status.Held)), short(c.In(status.Queued)),
-			short(c.In(status.Locked, status.Draining, status.RollingBack)), short(c.In(status.Rebooting)), short(c.In(status.Returning)),
-			strings.Join(c.Packages, ", "))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	screen := terminal.Of(w)
-	for i, line := range strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n") {
-		if _, err := fmt.Fprintln(w, screen.Cut(strings.TrimRight(line, " "))); err != nil {
-			return err
-		}
-		if i == 0 {
-			continue
-		}
-		for _, s := range cycles[i-1].Setbacks {
-			line := fmt.Sprintf("  %s %s: %s", s.At.Format(time.RFC3339), s.Reason, s.Detail)
-			if _, err := fmt.Fprintln(w, screen.Cut(line)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,13 +13,14 @@ import (
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/present"
 )
 
 // lockTimeout bounds the commands below as a whole.
 const lockTimeout = 2 * time.Minute
 
 func newLock() *cobra.Command {
-	var output outputFormat
+	var output present.Format
 	cmd := &cobra.Command{
 		Use:   "lock",
 		Short: "Show which nodes hold the lock and which wait for it",
@@ -44,17 +41,10 @@ that of the configuration, if there is one.`,
 			if err != nil {
 				return err
 			}
-			if output != outText {
-				return encode(cmd.OutOrStdout(), output, struct {
-					Namespace string `json:"namespace"`
-					Name      string `json:"name"`
-					lock.Listing
-				}{o.store.Namespace, o.store.Name, l})
-			}
-			return printLock(cmd.OutOrStdout(), o.name(), l, time.Now())
+			return present.Lock(cmd.OutOrStdout(), output, o.store.Namespace, o.store.Name, l, time.Now())
 		},
 	}
-	outputFlag(cmd, &output, outText, outJSON, outYAML)
+	outputFlag(cmd, &output, present.Text, present.JSON, present.YAML)
 	lockFlags(cmd.PersistentFlags())
 	cmd.AddCommand(newLockRelease())
 	return cmd
@@ -99,7 +89,7 @@ logs them, and in an Event that "kubectl describe node NODE" shows.`,
 				// Where the API server guards the lock it would refuse; elsewhere nobody would.
 				return fmt.Errorf("%s is the credential of the node %s: a release is a person's decision, give a person's with --kubeconfig", o.person.Kubeconfig, o.person.Node)
 			}
-			tell := func(line string) { fmt.Fprintln(cmd.OutOrStdout(), printable(line)) }
+			tell := func(line string) { fmt.Fprintln(cmd.OutOrStdout(), present.Line(line)) }
 			r := o.releaser()
 			found, err := r.Find(ctx, given[0])
 			if err != nil {
@@ -186,107 +176,4 @@ func (o *opened) explain(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w\na release needs the rights to patch nodes and the ConfigMap %s, to create events in the namespace default and, where the API server guards the lock, the verb break-glass on locks.kured.dev %s in the namespace %s; the ClusterRole kured-lock-admin in wall.yaml has them", err, o.name(), o.store.Name, o.store.Namespace)
-}
-
-// printLock writes the lock for people.
-func printLock(w io.Writer, name string, l lock.Listing, now time.Time) error {
-	var b strings.Builder
-	limit := "limit not known here"
-	if l.Limit > 0 {
-		limit = fmt.Sprintf("%d allowed", l.Limit)
-	}
-	if l.LimitNote != "" {
-		limit += " (" + l.LimitNote + ")"
-	}
-	held := len(l.Holders)
-	for _, u := range l.Unreadable {
-		if u.Holds {
-			held++
-		}
-	}
-	fmt.Fprintf(&b, "lock %s: %d held, %s, %d waiting\n", name, held, limit, len(l.Waiters))
-	if p := l.Policy; p != nil {
-		fmt.Fprintf(&b, "policy %s: %s\n", p.Name, ruling(*p))
-	}
-	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	row := func(cells ...string) {
-		for i, c := range cells {
-			if cells[i] = c; c == "" {
-				cells[i] = "-"
-			}
-		}
-		fmt.Fprintln(table, strings.Join(cells, "\t"))
-	}
-	if len(l.Holders) > 0 {
-		fmt.Fprintln(table)
-		row("HOLDER", "PHASE", "SINCE", "AGE", "ZONE", "BOOT", "REASON")
-		for _, h := range l.Holders {
-			row(h.Node, string(h.Phase), h.Since.UTC().Format(time.RFC3339), ago(now, h.Since).String(), h.Zone, h.Boot, h.Reason)
-		}
-	}
-	if len(l.Waiters) > 0 {
-		if err := table.Flush(); err != nil {
-			return err
-		}
-		fmt.Fprintln(table)
-		row("PLACE", "WAITER", "SINCE", "AGE", "ZONE", "PRIORITY")
-		for _, wait := range l.Waiters {
-			row(fmt.Sprint(wait.Place), wait.Node, wait.Since.UTC().Format(time.RFC3339), ago(now, wait.Since).String(), wait.Zone, fmt.Sprint(wait.Priority))
-		}
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if len(l.Unreadable) > 0 {
-		fmt.Fprintln(&b)
-	}
-	for _, u := range l.Unreadable {
-		what := "it takes a place in the waiting room"
-		if u.Holds {
-			what = "it counts as a holder"
-		}
-		remedy := "remove the key from the ConfigMap by hand"
-		if u.Node != "" {
-			remedy = "kured lock release " + u.Node + " removes it"
-		}
-		fmt.Fprintf(&b, "%s cannot be read, %s: %s (%s)\n", u.Key, what, u.What, remedy)
-	}
-	for line := range strings.Lines(b.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(printable(line), " ")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ruling is a policy in one line.
-func ruling(p lock.Ruling) string {
-	var words []string
-	if p.Error != "" {
-		words = append(words, p.Error)
-	}
-	if p.Max != "" {
-		words = append(words, p.Max+" allowed")
-	}
-	if p.Room > 0 {
-		words = append(words, fmt.Sprintf("%d may wait", p.Room))
-	}
-	if p.Closed != "" {
-		words = append(words, p.Detail)
-	}
-	if len(words) == 0 {
-		return "limits nothing"
-	}
-	return strings.Join(words, "; ")
-}
-
-// printable is a line of text, some of which others wrote, that does nothing
-// to a terminal.
-func printable(line string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.TrimSuffix(line, "\n"))
 }

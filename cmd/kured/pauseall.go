@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/kured-host/kured/internal/fleet"
+	"github.com/kured-host/kured/internal/present"
 )
 
 // pauseAll has no node begin any more, by the policy of the lock. A zero until is no end.
@@ -58,7 +59,7 @@ func writePolicy(cmd *cobra.Command, what string, do func(context.Context, fleet
 	}
 	var b strings.Builder
 	for _, line := range done {
-		b.WriteString(printable(line) + "\n")
+		b.WriteString(present.Line(line) + "\n")
 	}
 	_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())
 	return asDaemonError(err)

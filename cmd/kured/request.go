@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/control"
+	"github.com/kured-host/kured/internal/present"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -151,7 +152,7 @@ func tellDaemon(cmd *cobra.Command, socket string, verb control.Verb, o control.
 		return asDaemonError(err)
 	}
 	for _, line := range done.Text {
-		if _, err := fmt.Fprintln(cmd.OutOrStdout(), printable(line)); err != nil {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), present.Line(line)); err != nil {
 			return asDaemonError(err)
 		}
 	}

@@ -2,18 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/control"
+	"github.com/kured-host/kured/internal/present"
 	"github.com/kured-host/kured/internal/status"
-	"github.com/kured-host/kured/internal/terminal"
 )
 
 // Exit codes of the commands that ask the daemon, where there is no answer, as
@@ -76,7 +74,7 @@ const askLimit = 5 * time.Second
 
 // statusOptions are the flags of kured status.
 type statusOptions struct {
-	output outputFormat
+	output present.Format
 	watch  bool
 	all    bool
 	socket string
@@ -114,13 +112,13 @@ With --all it is 0 if all nodes could be listed.`,
 			if err != nil {
 				return asDaemonError(err)
 			}
-			if err := showStatus(cmd.OutOrStdout(), o.output, s); err != nil {
+			if err := present.Status(cmd.OutOrStdout(), o.output, s, time.Now()); err != nil {
 				return asDaemonError(err)
 			}
 			return exitState(s)
 		},
 	}
-	outputFlag(cmd, &o.output, outText, outWide, outJSON, outYAML)
+	outputFlag(cmd, &o.output, present.Text, present.Wide, present.JSON, present.YAML)
 	flags := cmd.Flags()
 	flags.BoolVar(&o.all, "all", false, "every node, from the API server")
 	flags.BoolVarP(&o.watch, "watch", "w", false, "go on telling what changes")
@@ -137,42 +135,31 @@ func socketFlag(cmd *cobra.Command, into *string) {
 // lookElsewhere is for a daemon that is down: people are shown what the API
 // server knows of this node, and the exit code stays that of down.
 func lookElsewhere(cmd *cobra.Command, o statusOptions, down error) error {
-	if o.output == outText || o.output == outWide {
+	if o.output.ForPeople() {
 		ctx, cancel := context.WithTimeout(cmd.Context(), askLimit)
 		defer cancel()
-		text, err := statusElsewhere(ctx, cmd)
+		row, err := statusElsewhere(ctx, cmd)
 		if err != nil {
 			down = fmt.Errorf("%w\nand the API server cannot be asked for this node: %w", down, err)
-		} else if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
+		} else if err := present.Row(cmd.OutOrStdout(), row, time.Now()); err != nil {
 			return asDaemonError(err)
 		}
 	}
 	return &exitError{exitUnavailable, down}
 }
 
-// showStatus writes one status.
-func showStatus(w io.Writer, o outputFormat, s status.Status) error {
-	switch o {
-	case outJSON, outYAML:
-		return encode(w, o, s)
-	}
-	t := terminal.Of(w)
-	_, err := io.WriteString(w, t.Cut(statusText(s, time.Now(), t, o == outWide)))
-	return err
-}
-
 // watchStatus tells each change until it is interrupted, and ends with the code
 // of what it told last.
 func watchStatus(cmd *cobra.Command, o statusOptions) error {
-	show := watcher(cmd.OutOrStdout(), o.output)
-	changes := make(chan seen)
+	show := present.Follow(cmd.OutOrStdout(), o.output, time.Now)
+	changes := make(chan present.Heard)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- follow(ctx, control.Client{Path: o.socket}, changes) }()
 	tick := time.NewTicker(time.Second) // "for 3s" goes on where it is drawn anew
 	defer tick.Stop()
-	var last seen
+	var last present.Heard
 	for {
 		select {
 		case last = <-changes:
@@ -180,12 +167,12 @@ func watchStatus(cmd *cobra.Command, o statusOptions) error {
 			if cmd.Context().Err() == nil {
 				return asDaemonError(err)
 			}
-			if last.down != nil {
-				return asDaemonError(last.down)
+			if last.Down != nil {
+				return asDaemonError(last.Down)
 			}
-			return exitState(last.status)
+			return exitState(last.Status)
 		case <-tick.C:
-			if last.status.Phase == "" && last.down == nil {
+			if last.Status.Phase == "" && last.Down == nil {
 				continue // nothing heard yet
 			}
 		}
@@ -197,31 +184,25 @@ func watchStatus(cmd *cobra.Command, o statusOptions) error {
 	}
 }
 
-// seen is what was heard last: a status, or why there is none.
-type seen struct {
-	status status.Status
-	down   error
-}
-
 // retryEvery is how often a daemon that is down is asked again.
 const retryEvery = time.Second
 
 // follow passes on each change until ctx ends. A daemon that goes away is waited for.
-func follow(ctx context.Context, c control.Client, changes chan<- seen) error {
-	pass := func(s seen) error {
+func follow(ctx context.Context, c control.Client, changes chan<- present.Heard) error {
+	pass := func(h present.Heard) error {
 		select {
-		case changes <- s:
+		case changes <- h:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 	for {
-		err := c.Watch(ctx, func(s status.Status) error { return pass(seen{status: s}) })
+		err := c.Watch(ctx, func(s status.Status) error { return pass(present.Heard{Status: s}) })
 		if !errors.Is(err, control.ErrNotRunning) {
 			return err
 		}
-		if err := pass(seen{down: err}); err != nil {
+		if err := pass(present.Heard{Down: err}); err != nil {
 			return err
 		}
 		select {
@@ -230,56 +211,4 @@ func follow(ctx context.Context, c control.Client, changes chan<- seen) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// watcher shows what is seen, in the way that fits the place and the format. It
-// is called again for what it has shown already.
-func watcher(w io.Writer, o outputFormat) func(seen) error {
-	var last string
-	once := func(text, written string) error { // for what is told only once
-		if text == last {
-			return nil
-		}
-		last = text
-		_, err := io.WriteString(w, written)
-		return err
-	}
-	t := terminal.Of(w)
-	switch {
-	case o == outJSON || o == outYAML:
-		return func(s seen) error {
-			if s.down != nil {
-				last = "" // a daemon that is back is told, whatever it says
-				return nil
-			}
-			text, err := streamed(o, s.status)
-			if err != nil {
-				return err
-			}
-			return once(text, text)
-		}
-	case !t.Live:
-		return func(s seen) error {
-			line := changeLine(s)
-			return once(line, time.Now().UTC().Format(time.RFC3339)+" "+line+"\n")
-		}
-	}
-	screen := terminal.NewScreen(t)
-	return func(s seen) error {
-		if s.down != nil {
-			return screen.Draw(t.Paint(terminal.Red, s.down.Error()))
-		}
-		return screen.Draw(statusText(s.status, time.Now(), t, o == outWide))
-	}
-}
-
-// streamed is a status as one of many: a line of JSON, or a document of YAML.
-func streamed(o outputFormat, s status.Status) (string, error) {
-	if o == outJSON {
-		text, err := json.Marshal(s)
-		return string(text) + "\n", err
-	}
-	var b textBuilder
-	err := encode(&b, o, s)
-	return "---\n" + b.String(), err
 }

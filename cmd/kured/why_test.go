@@ -21,6 +21,7 @@ import (
 
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/explain"
+	"github.com/kured-host/kured/internal/present"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/testenv"
 	"github.com/kured-host/kured/internal/testenv/fakelogin1"
@@ -96,7 +97,7 @@ func TestWhyNamesEachBlockerInTurn(t *testing.T) {
 	})
 	t.Cleanup(ended.Wait) // after the context of the test has ended
 
-	why := func() (code int, a answer) {
+	why := func() (code int, a present.Answer) {
 		var b bytes.Buffer
 		root := newRoot()
 		root.SetArgs([]string{"why", "-o", "json", "--socket", p.socket()})
@@ -106,7 +107,7 @@ func TestWhyNamesEachBlockerInTurn(t *testing.T) {
 			code = coded.code
 		}
 		if json.Unmarshal(b.Bytes(), &a) != nil {
-			return 0, answer{} // the daemon does not answer yet
+			return 0, present.Answer{} // the daemon does not answer yet
 		}
 		return code, a
 	}
@@ -133,7 +134,7 @@ func TestWhyNamesEachBlockerInTurn(t *testing.T) {
 		{status.LockFull, 1, "place 1 of 1 behind node-b (draining, holds the lock for ", nil, func() {}},
 	} {
 		var code int
-		var last answer
+		var last present.Answer
 		c.eventually("blocked by "+step.text, func() bool {
 			code, last = why()
 			for _, p := range last.Points {
@@ -153,40 +154,5 @@ func TestWhyNamesEachBlockerInTurn(t *testing.T) {
 			t.Errorf("%s: code %d, behind it %q; %+v", step.text, code, behind, last)
 		}
 		step.open()
-	}
-}
-
-func TestPrintWhySaysThatGatesWereNotAsked(t *testing.T) {
-	var b strings.Builder
-	if err := printWhy(&b, answer{Phase: status.Idle, Points: []explain.Point{{Kind: explain.Now, Text: "node-a is idle"}}, GatesError: "no permission"}); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := b.String(), "node-a is idle\n\nThe gates could not be asked now: no permission\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestFold(t *testing.T) {
-	for _, c := range []struct {
-		width int
-		want  string
-	}{
-		{0, "place 4 of 9 behind node-a"},
-		{19, "place 4 of 9 behind node-a"},
-		{20, "place 4 of 9 behind\nnode-a"},
-		{26, "place 4 of 9 behind node-a"},
-	} {
-		if got := fold("place 4 of 9 behind node-a", c.width); got != c.want {
-			t.Errorf("%d: %q", c.width, got)
-		}
-	}
-	if got, want := fold(`Look at "kured lock release node-a --reason WHY" and "that 5" and so on`, 44), "Look at\n\"kured lock release node-a --reason WHY\" and\n\"that 5\" and so on"; got != want {
-		t.Errorf("a command: %q", got)
-	}
-	if got := fold(`says "it is too long for one line here`, 20); got != "says \"it is too long\nfor one line here" {
-		t.Errorf("a quote that is not closed: %q", got)
-	}
-	if got := fold("x "+strings.Repeat("ü", 30)+" y", 20); got != "x\n"+strings.Repeat("ü", 30)+"\ny" {
-		t.Errorf("a long word: %q", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/kured-host/kured/internal/status"
@@ -71,8 +72,10 @@ func (c Cycle) Took() (d time.Duration) {
 
 // In is how long the cycle was in these phases.
 func (c Cycle) In(phases ...status.Phase) (d time.Duration) {
-	for _, p := range phases {
-		d += c.spent[p]
+	for _, s := range c.Spans {
+		if slices.Contains(phases, s.Phase) {
+			d += s.For
+		}
 	}
 	return d
 }

@@ -1,8 +1,9 @@
-package main
+package present
 
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -10,29 +11,21 @@ import (
 	"github.com/kured-host/kured/internal/terminal"
 )
 
-// textBuilder collects text.
-type textBuilder = strings.Builder
-
-// statusRows writes a status for people, a row for each thing.
-type statusRows struct {
-	textBuilder
-	t terminal.Terminal
-}
-
-// row adds a row. What comes from others does nothing to a terminal.
-func (r *statusRows) row(key, format string, args ...any) {
-	r.painted("", key, format, args...)
-}
-
-func (r *statusRows) painted(c terminal.Colour, key, format string, args ...any) {
-	fmt.Fprintf(r, "%-9s %s\n", key+":", r.t.Paint(c, printable(fmt.Sprintf(format, args...))))
+// Status writes one status.
+func Status(w io.Writer, f Format, s status.Status, now time.Time) error {
+	if !f.ForPeople() {
+		return Encode(w, f, s)
+	}
+	t := terminal.Of(w)
+	_, err := io.WriteString(w, t.Cut(statusText(s, now, t, f == Wide)))
+	return err
 }
 
 // statusText is a status for people; with wide also what one seldom wants to know.
 func statusText(s status.Status, now time.Time, t terminal.Terminal, wide bool) string {
-	b := &statusRows{t: t}
+	b := &things{t: t}
 	b.row("node", "%s", cmp.Or(s.Node, "(not known yet)"))
-	b.painted(phaseColour(s), "phase", "%s, for %s", s.Phase, ago(now, s.Since))
+	b.painted(colour(s.Glance()), "phase", "%s, for %s", s.Phase, ago(now, s.Since))
 	if s.Reason != "" {
 		b.row("reason", "%s", s.Reason)
 	}
@@ -49,12 +42,12 @@ func statusText(s status.Status, now time.Time, t terminal.Terminal, wide bool) 
 		}
 	}
 	if q := s.Queue; q != nil {
-		showQueue(b.row, *q)
+		showQueue(b, *q)
 	}
 	if d := s.Drain; d != nil {
 		b.row("drain", "%s%d of %d pods gone", bar(t, d.Gone, d.Pods), d.Gone, d.Pods)
 		for _, held := range d.Held {
-			fmt.Fprintf(b, "%10s%s\n", "", printable(held))
+			fmt.Fprintf(b, "%10s%s\n", "", Line(held))
 		}
 	}
 	if wide {
@@ -66,9 +59,9 @@ func statusText(s status.Status, now time.Time, t terminal.Terminal, wide bool) 
 	return b.String()
 }
 
-// phaseColour says at a glance whether somebody has to look.
-func phaseColour(s status.Status) terminal.Colour {
-	switch s.Glance() {
+// colour says at a glance whether somebody has to look.
+func colour(g status.Glance) terminal.Colour {
+	switch g {
 	case status.Quiet:
 		return terminal.Green
 	case status.Waiting, status.Stopped:
@@ -90,7 +83,7 @@ func bar(t terminal.Terminal, done, whole int) string {
 }
 
 // showMore adds what -o wide has.
-func showMore(b *statusRows, s status.Status) {
+func showMore(b *things, s status.Status) {
 	for i, g := range s.Gates {
 		key := ""
 		if i == 0 {
@@ -100,7 +93,7 @@ func showMore(b *statusRows, s status.Status) {
 		if !g.Open {
 			verdict = fmt.Sprintf("closed, %s", g.Reason)
 		}
-		fmt.Fprintf(b, "%-9s %s\n", key, printable(fmt.Sprintf("%s: %s", g.Gate, verdict)))
+		fmt.Fprintf(b, "%-9s %s\n", key, Line(fmt.Sprintf("%s: %s", g.Gate, verdict)))
 	}
 	for _, row := range []struct{ key, text string }{{"boot", s.Boot}, {"cycle", s.Cycle}, {"version", s.Version}} {
 		if row.text != "" {
@@ -109,23 +102,8 @@ func showMore(b *statusRows, s status.Status) {
 	}
 }
 
-// changeLine is what is seen, as one line of many.
-func changeLine(s seen) string {
-	if s.down != nil {
-		return s.down.Error()
-	}
-	line := cmp.Or(s.status.Node, "(not known yet)") + " " + s.status.Line()
-	if s.status.Reason != "" && s.status.Detail != "" {
-		line += " (" + string(s.status.Reason) + ")"
-	}
-	if d := s.status.Drain; d != nil {
-		line += fmt.Sprintf("; %d of %d pods gone", d.Gone, d.Pods)
-	}
-	return printable(line)
-}
-
 // showQueue adds what is known of the lock.
-func showQueue(row func(label, format string, args ...any), q status.Queue) {
+func showQueue(b *things, q status.Queue) {
 	line := "free"
 	if len(q.Holders) > 0 {
 		line = "held by " + strings.Join(q.Holders, ", ")
@@ -140,24 +118,19 @@ func showQueue(row func(label, format string, args ...any), q status.Queue) {
 		line += fmt.Sprintf("; place %d of %d in the queue", q.Place, q.Waiting)
 	}
 	if len(q.Holders)+q.Waiting+len(q.Unavailable) > 0 {
-		row("lock", "%s", line)
+		b.row("lock", "%s", line)
 	}
 	if len(q.Unavailable) > 0 {
-		row("down", "%s (they use up the same limit)", strings.Join(q.Unavailable, ", "))
+		b.row("down", "%s (they use up the same limit)", strings.Join(q.Unavailable, ", "))
 	}
 	if q.Uncounted != "" {
-		row("down", "not counted: %s", q.Uncounted)
+		b.row("down", "not counted: %s", q.Uncounted)
 	}
 	if q.Enforced != nil {
 		keeper := "the API server"
 		if !*q.Enforced {
 			keeper = "the nodes alone; apply wall.yaml"
 		}
-		row("rules", "kept by %s", keeper)
+		b.row("rules", "kept by %s", keeper)
 	}
-}
-
-// ago is the time from then to now, in whole seconds.
-func ago(now, then time.Time) time.Duration {
-	return max(0, now.Sub(then)).Round(time.Second)
 }
