@@ -163,7 +163,7 @@ func (a ask) cluster(c *kube.Cluster) []doctor.Check {
 	}
 	return []doctor.Check{
 		check("identity", d.Identity),
-		check("certificate", func(context.Context) []doctor.Finding {
+		check("credential", func(context.Context) []doctor.Finding {
 			if own, err := enroll.Read(c.Kubeconfig); err == nil {
 				now, remedy := time.Now(), "as an administrator: "+own.Anew()
 				if own.Method == enroll.Token && own.Ends.After(now) {
@@ -171,8 +171,8 @@ func (a ask) cluster(c *kube.Cluster) []doctor.Check {
 				}
 				return doctor.Identity(own.String(), own.Ends, own.Due(now), remedy, now)
 			}
-			ends, err := kube.NewCertificate(cfg.Kubernetes.Kubeconfig).Expiry()
-			return doctor.Expiry(ends, err, time.Now())
+			valid, err := kube.NewCredential(cfg.Kubernetes.Kubeconfig).Validity()
+			return doctor.Validity(valid, err, time.Now())
 		}),
 		check("right", d.Rights),
 		check("node", func(ctx context.Context) []doctor.Finding {

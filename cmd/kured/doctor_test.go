@@ -193,7 +193,7 @@ func TestDoctorAtRealAPIServer(t *testing.T) {
 		found := p.examine()
 		expect(t, found, doctor.OK)
 		for _, text := range []string{
-			"identity: node node-a, user system:node:node-a, groups system:nodes, system:authenticated", "certificate: the client certificate is good until",
+			"identity: node node-a, user system:node:node-a, groups system:nodes, system:authenticated", "credential: the client certificate is good until",
 			"right: create pods/eviction", "right: watch pods with spec.nodeName=node-a", "node: a dry run of the cordon of node-a is accepted",
 			"wall: the API server keeps the rules", "lock: kube-system/kured-lock: 0 hold it, 0 wait", "clock: this machine's clock agrees",
 			"logind: logind would reboot", "sentinel: Debian GNU/Linux 12 (bookworm): a reboot is asked for by unattended-upgrades", "versions: kured dev, systemd 252",

@@ -63,9 +63,9 @@ type daemonProcess struct {
 	current  atomic.Pointer[plan]
 	answered answered
 
-	metrics     *metrics.Metrics
-	certificate *kube.Certificate
-	log         *slog.Logger
+	metrics    *metrics.Metrics
+	credential *kube.Credential
+	log        *slog.Logger
 }
 
 // run is the daemon, until ctx ends or something fails that only a restart can mend.
@@ -86,7 +86,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
-	d := &daemonProcess{certificate: kube.NewCertificate(p.cfg.Kubernetes.Kubeconfig), house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), parts: make(chan cycle.Parts, 1), log: p.log}
+	d := &daemonProcess{credential: kube.NewCredential(p.cfg.Kubernetes.Kubeconfig), house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), parts: make(chan cycle.Parts, 1), log: p.log}
 	d.part = func(name string, do func(context.Context) error) {
 		all.Go(func() {
 			if err := do(ctx); err != nil {
@@ -96,7 +96,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 	}
 	d.answered.complete = p.returning().complete
 	d.metrics = metrics.New(metrics.Options{
-		Ledger: p.ledger, Requests: p.requests.Each, Certificate: d.certificate.Expiry, Version: version, Log: p.log,
+		Ledger: p.ledger, Requests: p.requests.Each, Credential: d.credential.Validity, Version: version, Log: p.log,
 	})
 	board := newBoard(d.notifier, d.answered.Publish, d.metrics.Publish, p.follow)
 	board.publish(status.Status{Boot: p.boot, Phase: status.Starting})
@@ -278,7 +278,7 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 	}
 	d.parts <- parts
 	d.metrics.Configure(p.metrics())
-	d.certificate.Use(cfg.Kubernetes.Kubeconfig)
+	d.credential.Use(cfg.Kubernetes.Kubeconfig)
 	p.log.Info("configuration read again", "message_id", status.MessageReloaded)
 	return nil
 }

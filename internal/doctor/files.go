@@ -13,6 +13,7 @@ import (
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/hook"
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -115,22 +116,23 @@ func Daemon(s status.Status, err error, now time.Time) []Finding {
 	return one(ok("the daemon runs, %s for %s", s.Phase, max(0, now.Sub(s.Since)).Round(time.Second)))
 }
 
-// Expiry judges the end of the client certificate; the zero time is that of a
-// credential that is none.
-func Expiry(ends time.Time, err error, now time.Time) []Finding {
-	const remedy = "see why the kubelet does not renew it: journalctl -u kubelet"
-	left := ends.Sub(now)
-	switch {
-	case err != nil:
-		return one(fail(remedy, "the client certificate cannot be read: %v", err))
-	case ends.IsZero():
-		return one(ok("the credential is not a certificate: it has no end that can be seen"))
-	case left <= 0:
-		return one(fail(remedy, "the client certificate ended at %s", ends.UTC().Format(time.RFC3339)))
-	case left < soon:
-		return one(warn(remedy, "the client certificate ends at %s, in %s", ends.UTC().Format(time.RFC3339), left.Round(time.Minute)))
+// Validity judges the end of a credential that somebody else made and renews.
+func Validity(v kube.Validity, err error, now time.Time) []Finding {
+	remedy, what, end := "see why the kubelet does not renew it: journalctl -u kubelet", "client certificate", v.Ends.UTC().Format(time.RFC3339)
+	if v.Kind == kube.BearerToken {
+		remedy, what = "see why nobody renews the token in the kubeconfig", "token"
 	}
-	return one(ok("the client certificate is good until %s", ends.UTC().Format(time.RFC3339)))
+	switch left := v.Ends.Sub(now); {
+	case err != nil:
+		return one(fail(remedy, "the credential cannot be read: %v", err))
+	case v.Kind == "":
+		return one(ok("the credential has no end that can be seen"))
+	case left <= 0:
+		return one(fail(remedy, "the %s ended at %s", what, end))
+	case v.Late(now):
+		return one(warn(remedy, "the %s ends at %s, in %s, and is not renewed", what, end, left.Round(time.Minute)))
+	}
+	return one(ok("the %s is good until %s", what, end))
 }
 
 // Identity judges the end of a credential that kured enroll made. due says that
@@ -145,10 +147,6 @@ func Identity(what string, ends time.Time, due bool, anew string, now time.Time)
 	}
 	return one(ok("the %s is good until %s", what, end))
 }
-
-// soon is when a kubelet has long renewed its certificate: one of a day's life
-// is renewed with at least a tenth of it left.
-const soon = 2 * time.Hour
 
 // Secret checks a file that holds the address of a notice, which is a secret:
 // check says what is wrong with its content, without showing it.

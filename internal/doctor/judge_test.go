@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kured-host/kured/internal/control"
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/logind"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/testenv/fakelogin1"
@@ -63,13 +64,19 @@ func TestClock(t *testing.T) {
 	}
 }
 
-func TestExpiry(t *testing.T) {
+func TestValidity(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	say(t, Expiry(now.Add(24*time.Hour), nil, now), "ok: the client certificate is good until 2026-01-02T12:00:00Z")
-	say(t, Expiry(now.Add(time.Hour), nil, now), "warning: the client certificate ends at 2026-01-01T13:00:00Z, in 1h0m0s")
-	say(t, Expiry(now.Add(-time.Hour), nil, now), "fail: the client certificate ended at")
-	say(t, Expiry(time.Time{}, nil, now), "ok: the credential is not a certificate")
-	say(t, Expiry(time.Time{}, errors.New("no file"), now), "fail: the client certificate cannot be read: no file")
+	of := func(kind kube.CredentialKind, left, life time.Duration) kube.Validity {
+		return kube.Validity{Kind: kind, Begins: now.Add(left - life), Ends: now.Add(left)}
+	}
+	const day = 24 * time.Hour
+	say(t, Validity(of(kube.ClientCertificate, day, 7*day), nil, now), "ok: the client certificate is good until 2026-01-02T12:00:00Z")
+	say(t, Validity(of(kube.ClientCertificate, day, 365*day), nil, now), "warning: the client certificate ends at 2026-01-02T12:00:00Z, in 24h0m0s, and is not renewed")
+	say(t, Validity(of(kube.BearerToken, time.Hour, day), nil, now), "warning: the token ends at 2026-01-01T13:00:00Z, in 1h0m0s, and is not renewed")
+	say(t, Validity(of(kube.BearerToken, time.Hour, 3*time.Hour), nil, now), "ok: the token is good until 2026-01-01T13:00:00Z")
+	say(t, Validity(of(kube.ClientCertificate, -time.Hour, day), nil, now), "fail: the client certificate ended at 2026-01-01T11:00:00Z")
+	say(t, Validity(kube.Validity{}, nil, now), "ok: the credential has no end that can be seen")
+	say(t, Validity(kube.Validity{}, errors.New("no file"), now), "fail: the credential cannot be read: no file")
 }
 
 func TestIdentity(t *testing.T) {

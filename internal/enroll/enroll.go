@@ -18,7 +18,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,6 +28,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kured-host/kured/internal/kube"
 )
 
 // Method is the kind of a credential. The set is closed.
@@ -108,7 +109,7 @@ func WithCertificate(ctx context.Context, client kubernetes.Interface, node stri
 	if err != nil {
 		return Credential{}, fmt.Errorf("certificate of node %s: %w", node, err)
 	}
-	leaf, err := leafOf(signed)
+	leaf, err := kube.Leaf(signed)
 	if err != nil {
 		return Credential{}, fmt.Errorf("certificate of node %s: %w", node, err)
 	}
@@ -188,11 +189,11 @@ func WithToken(ctx context.Context, client kubernetes.Interface, node, uid strin
 	if err != nil {
 		return Credential{}, fmt.Errorf("token of node %s: %w", node, err)
 	}
-	held, err := readToken(got.Status.Token)
+	held, err := kube.ReadToken(got.Status.Token)
 	switch {
 	case err != nil:
 		return Credential{}, fmt.Errorf("token of node %s: %w", node, err)
-	case held.node != node:
+	case held.Node != node:
 		// An API server of before 1.32 may drop what it does not know.
 		return Credential{}, fmt.Errorf("token of node %s: the API server gave one that is not bound to the Node: it takes Kubernetes 1.32 or later", node)
 	}
@@ -205,22 +206,4 @@ func existing(ctx context.Context, client kubernetes.Interface, node string) (*c
 		return nil, fmt.Errorf("look for node %s: %w", clip(node), err)
 	}
 	return found, nil
-}
-
-// leafOf is the certificate that TLS presents: the first one in text.
-func leafOf(text []byte) (*x509.Certificate, error) {
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			return nil, errors.New("it is not in PEM form")
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		leaf, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, errors.New("it cannot be read")
-		}
-		return leaf, nil
-	}
 }

@@ -19,50 +19,6 @@ func tokenOf(claims string) string {
 
 const nodeToken = `{"sub":"system:serviceaccount:kube-system:kured","iat":1000,"exp":4000,"kubernetes.io":{"node":{"name":"node-a","uid":"u"}}}`
 
-func TestReadToken(t *testing.T) {
-	for _, test := range []struct{ name, token, node, err string }{
-		{"of a node", tokenOf(nodeToken), "node-a", ""},
-		{"of no node", tokenOf(`{"sub":"x","iat":1,"exp":2}`), "", ""},
-		{"of a pod on a node", tokenOf(`{"iat":1,"exp":2,"kubernetes.io":{"pod":{"name":"p"},"node":{"name":"node-a"}}}`), "", ""},
-		{"without an end", tokenOf(`{"sub":"x","iat":1}`), "", "does not say how long"},
-		{"that ends before it begins", tokenOf(`{"iat":5,"exp":2}`), "", "does not say how long"},
-		{"with an end past all times", tokenOf(`{"iat":1,"exp":9223372036854775807}`), "", "does not say how long"},
-		{"opaque", "secret", "", "not of the form"},
-		{"with a body that is none", "a.%.c", "", "not of the form"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, err := readToken(test.token)
-			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
-				t.Fatalf("error %v, want %q", err, test.err)
-			}
-			if got.node != test.node {
-				t.Errorf("node %q, want %q", got.node, test.node)
-			}
-		})
-	}
-}
-
-func FuzzReadToken(f *testing.F) {
-	f.Add(tokenOf(nodeToken))
-	f.Add("a.b.c")
-	f.Fuzz(func(t *testing.T, token string) {
-		got, err := readToken(token)
-		if err != nil {
-			if len(token) > 60 && strings.Contains(err.Error(), token) {
-				t.Error("the error shows the token")
-			}
-			return
-		}
-		if !got.ends.After(got.begins) {
-			t.Errorf("from %s until %s", got.begins, got.ends)
-		}
-		c := Credential{Begins: got.begins, Ends: got.ends}
-		if c.Due(got.begins) || !c.Due(got.ends) {
-			t.Error("due at its beginning, or not at its end")
-		}
-	})
-}
-
 func TestDue(t *testing.T) {
 	c := Credential{Begins: time.Unix(0, 0), Ends: time.Unix(900, 0)}
 	for at, want := range map[int64]bool{0: false, 599: false, 600: true, 900: true, 2000: true} {

@@ -1,8 +1,6 @@
 package enroll
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/statefile"
 )
 
@@ -98,13 +97,13 @@ func Read(path string) (Credential, error) {
 	user := raw.AuthInfos[context.AuthInfo]
 	switch {
 	case user.Token != "":
-		held, err := readToken(user.Token)
-		if err != nil || held.subject != AccountUser || !isNode(held.node) {
+		held, err := kube.ReadToken(user.Token)
+		if err != nil || held.Subject != AccountUser || !isNode(held.Node) {
 			return Credential{}, fmt.Errorf("%s: %w", path, ErrOther)
 		}
-		return Credential{Node: held.node, Method: Token, Begins: held.begins, Ends: held.ends, token: user.Token}, nil
+		return Credential{Node: held.Node, Method: Token, Begins: held.Begins, Ends: held.Ends, token: user.Token}, nil
 	case len(user.ClientCertificateData) > 0:
-		leaf, err := leafOf(user.ClientCertificateData)
+		leaf, err := kube.Leaf(user.ClientCertificateData)
 		if err != nil {
 			return Credential{}, fmt.Errorf("%s: the client certificate: %w", path, err)
 		}
@@ -130,50 +129,6 @@ func (c Credential) Anew() string { return "kured enroll " + c.Node + " --method
 func (c Credential) Due(now time.Time) bool {
 	return c.Ends.Sub(now) <= c.Ends.Sub(c.Begins)/3
 }
-
-// claims is what a token says of itself. It is not checked whether that is true:
-// the API server does that.
-type claims struct {
-	subject, node string
-	begins, ends  time.Time
-}
-
-// readToken reads the claims of a ServiceAccount's token (RFC 7519; the private
-// ones by KEP-1205 and KEP-4193). Errors do not show it.
-func readToken(token string) (claims, error) {
-	const most = 16 << 10
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 || len(token) > most {
-		return claims{}, errors.New("the token is not of the form that ServiceAccounts have")
-	}
-	text, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return claims{}, errors.New("the token is not of the form that ServiceAccounts have")
-	}
-	var said struct {
-		Subject string `json:"sub"`
-		Issued  int64  `json:"iat"`
-		Expires int64  `json:"exp"`
-		Kube    struct {
-			Node struct {
-				Name string `json:"name"`
-			} `json:"node"`
-			Pod struct {
-				Name string `json:"name"`
-			} `json:"pod"`
-		} `json:"kubernetes.io"`
-	}
-	if json.Unmarshal(text, &said) != nil || said.Expires <= said.Issued || said.Issued < 0 || said.Expires > maxSeconds {
-		return claims{}, errors.New("the token does not say how long it is good")
-	}
-	c := claims{subject: said.Subject, begins: time.Unix(said.Issued, 0), ends: time.Unix(said.Expires, 0)}
-	if said.Kube.Pod.Name == "" { // a pod's token names its node, too, and ends with the pod
-		c.node = said.Kube.Node.Name
-	}
-	return c, nil
-}
-
-const maxSeconds = 1 << 33 // in the year 2242: differences stay within time.Duration
 
 // clip is text of others, bounded and printable.
 func clip(text string) string {

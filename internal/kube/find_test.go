@@ -74,8 +74,8 @@ func TestDistributions(t *testing.T) {
 			if got.NodeName != "node-a" || got.NodeNameSource != SourceCredential || !got.IsKubelet() {
 				t.Errorf("we are %q by %s, as %q", got.NodeName, got.NodeNameSource, got.User)
 			}
-			if until, err := NewCertificate(path).Expiry(); err != nil || until.IsZero() == c.hasCertificate {
-				t.Errorf("good until %v, %v", until, err)
+			if valid, err := NewCredential(path).Validity(); err != nil || valid.Ends.IsZero() == c.hasCertificate {
+				t.Errorf("good until %v, %v", valid.Ends, err)
 			}
 		})
 	}

@@ -1,16 +1,13 @@
 package kube
 
 import (
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -96,81 +93,5 @@ func TestCountsAreBounded(t *testing.T) {
 	slices.Sort(got)
 	if want := []string{"get 200 1", "get error 4", "other 200 1"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-func TestCertificateExpiry(t *testing.T) {
-	ca := newAuthority(t, "ca")
-	cert, key := ca.issue(t, "system:node:node-a")
-	want, err := notAfter(cert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	inline := func(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
-	for name, c := range map[string]struct {
-		user, failure string
-		want          time.Time
-	}{
-		"inline":        {user: "{client-certificate-data: " + inline(cert) + ", client-key-data: " + inline(key) + "}", want: want},
-		"file":          {user: "{client-certificate: both.pem, client-key: both.pem}", want: want},
-		"chain":         {user: "{client-certificate: chain.pem, client-key: both.pem}", want: want},
-		"token":         {user: "{token: t}"},
-		"exec":          {user: "{exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin}}"},
-		"missing file":  {user: "{client-certificate: none.pem}", failure: "none.pem"},
-		"not PEM":       {user: "{client-certificate: empty.pem}", failure: "not in PEM form"},
-		"no PEM inside": {user: "{client-certificate: odd.pem}", failure: "cannot be read"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := files{t.TempDir()}
-			f.write(t, "both.pem", append(append([]byte(nil), key...), cert...))
-			f.write(t, "chain.pem", append(append([]byte(nil), cert...), ca.pem...))
-			f.write(t, "empty.pem", nil)
-			f.write(t, "odd.pem", []byte("-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n"))
-			expiry := NewCertificate(f.kubeconfig(t, "https://127.0.0.1:1", c.user))
-			for range 3 { // read, read once more, remembered
-				got, err := expiry.Expiry()
-				if c.failure != "" {
-					if err == nil || !strings.Contains(err.Error(), c.failure) {
-						t.Fatal(err)
-					}
-				} else if err != nil || !got.Equal(c.want) {
-					t.Fatalf("%v, %v, want %v", got, err, c.want)
-				}
-			}
-		})
-	}
-}
-
-// The kubelet rotates its certificate behind a symbolic link.
-func TestCertificateExpiryFollowsTheFiles(t *testing.T) {
-	ca := newAuthority(t, "ca")
-	f := files{t.TempDir()}
-	short := time.Now().Add(time.Minute).UTC().Truncate(time.Second)
-	f.node(t, ca, "system:node:node-a", "1")
-	path := f.kubeconfig(t, "https://127.0.0.1:1", certificateUser)
-	expiry := NewCertificate(path)
-	for range 3 {
-		if _, err := expiry.Expiry(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cert, key := ca.issueUntil(t, "system:node:node-a", short)
-	f.write(t, "2.pem", append(cert, key...))
-	f.link(t, "2.pem")
-	for range 3 {
-		if got, err := expiry.Expiry(); err != nil || !got.Equal(short) {
-			t.Fatalf("%v, %v, want %v", got, err, short)
-		}
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := expiry.Expiry(); err == nil {
-		t.Error("remembered what is gone")
-	}
-	other := files{t.TempDir()}
-	expiry.Use(other.kubeconfig(t, "https://127.0.0.1:1", "{token: t}"))
-	if got, err := expiry.Expiry(); err != nil || !got.IsZero() {
-		t.Error(got, err)
 	}
 }

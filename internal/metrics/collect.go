@@ -34,14 +34,16 @@ const collectEvery = 8
 
 // collector makes the metrics at each scrape.
 type collector struct {
-	m *Metrics
+	m    *Metrics
+	file bool // for a file: without what becomes wrong while nothing that we are told of changes
 
-	required, wantedSince, phase, phaseSince, blocked, gate       *prometheus.Desc
-	holders, limit, waiters, place, unavailable, enforced         *prometheus.Desc
-	heldSince, oldestHolder                                       *prometheus.Desc
-	podsHeld, drainPods, drainGone                                *prometheus.Desc
-	durations, cycles, evictions, lastVerified                    *prometheus.Desc
-	requests, sentinelErrors, reloaded, reloadedAt, expiry, build *prometheus.Desc
+	required, wantedSince, phase, phaseSince, blocked, gate *prometheus.Desc
+	holders, limit, waiters, place, unavailable, enforced   *prometheus.Desc
+	heldSince, oldestHolder                                 *prometheus.Desc
+	podsHeld, drainPods, drainGone                          *prometheus.Desc
+	durations, cycles, evictions, lastVerified              *prometheus.Desc
+	requests, sentinelErrors, reloaded, reloadedAt, build   *prometheus.Desc
+	issued, expiry                                          *prometheus.Desc
 }
 
 func newCollector(m *Metrics) *collector {
@@ -80,7 +82,8 @@ func newCollector(m *Metrics) *collector {
 		sentinelErrors: desc("sentinel_errors_total", "How often a sentinel became unreadable."),
 		reloaded:       desc("config_last_reload_successful", "Whether the configuration could be read the last time (1) or not (0)."),
 		reloadedAt:     desc("config_last_reload_success_timestamp_seconds", "When the configuration was read that is in force."),
-		expiry:         desc("certificate_expiry_timestamp_seconds", "When the client certificate of the kubeconfig expires."),
+		issued:         desc("credential_issued_timestamp_seconds", "When the certificate or token of the kubeconfig was issued.", "kind"),
+		expiry:         desc("credential_expiry_timestamp_seconds", "When the certificate or token of the kubeconfig expires.", "kind"),
 		build:          desc("build_info", "Version of kured and of Go; always 1.", "version", "goversion"),
 	}
 }
@@ -91,7 +94,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		c.required, c.wantedSince, c.phase, c.phaseSince, c.blocked, c.gate,
 		c.holders, c.limit, c.waiters, c.place, c.unavailable, c.enforced, c.heldSince, c.oldestHolder,
 		c.podsHeld, c.drainPods, c.drainGone, c.durations, c.cycles, c.evictions, c.lastVerified,
-		c.requests, c.sentinelErrors, c.reloaded, c.reloadedAt, c.expiry, c.build,
+		c.requests, c.sentinelErrors, c.reloaded, c.reloadedAt, c.issued, c.expiry, c.build,
 	} {
 		ch <- d
 	}
@@ -115,10 +118,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	to.counter(c.sentinelErrors, float64(sentinelErrors))
 	to.gauge(c.reloaded, truth(reloaded))
 	to.gauge(c.reloadedAt, seconds(reloadedAt))
-	if m.options.Certificate != nil {
+	if m.options.Credential != nil && !c.file { // others renew it
 		// One that cannot be read is absent: to connect tells what is wrong with it.
-		if until, err := m.options.Certificate(); err == nil && !until.IsZero() {
-			to.gauge(c.expiry, seconds(until))
+		if valid, err := m.options.Credential(); err == nil && valid.Kind != "" {
+			to.gauge(c.issued, seconds(valid.Begins), string(valid.Kind))
+			to.gauge(c.expiry, seconds(valid.Ends), string(valid.Kind))
 		}
 	}
 	to.gauge(c.build, 1, printable(m.options.Version), runtime.Version())

@@ -17,6 +17,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/ledger"
 	"github.com/kured-host/kured/internal/status"
 )
@@ -24,11 +25,11 @@ import (
 // Options are where the figures come from. All functions may be called
 // concurrently and must not block.
 type Options struct {
-	Ledger      *ledger.Ledger                                // nil: nothing of the past is shown
-	Requests    func(yield func(verb, code string, n uint64)) // to the API server; nil: none
-	Certificate func() (time.Time, error)                     // end of the client certificate, zero: there is none; nil: none
-	Version     string                                        // of kured
-	Log         *slog.Logger
+	Ledger     *ledger.Ledger                                // nil: nothing of the past is shown
+	Requests   func(yield func(verb, code string, n uint64)) // to the API server; nil: none
+	Credential func() (kube.Validity, error)                 // how long that of the kubeconfig is good; nil: not shown
+	Version    string                                        // of kured
+	Log        *slog.Logger
 }
 
 // Metrics are those of one daemon. Its methods may be called concurrently,
@@ -42,7 +43,7 @@ type Metrics struct {
 	sockets   func() []*os.File
 	listening func(address string)
 
-	gather func() *prometheus.Registry // made when it is asked for first
+	gather func() *prometheus.Registry // for scrapes; made when it is asked for first
 
 	mu             sync.Mutex
 	now            status.Status
@@ -64,13 +65,19 @@ func New(o Options) *Metrics {
 		now:       status.Status{Phase: status.Starting, Since: now}, phaseSince: now,
 		reloaded: true, reloadedAt: now,
 	}
-	m.gather = sync.OnceValue(func() *prometheus.Registry {
-		// Not the default one: that has collectors of the Go runtime and the process.
-		r := prometheus.NewRegistry()
-		r.MustRegister(newCollector(m))
-		return r
-	})
+	m.gather = sync.OnceValue(func() *prometheus.Registry { return m.registry(false) })
 	return m
+}
+
+// registry gathers the metrics for scrapes, or for a file, which is read long
+// after it was written. It is not the default one: that has collectors of the Go
+// runtime and the process.
+func (m *Metrics) registry(file bool) *prometheus.Registry {
+	c := newCollector(m)
+	c.file = file
+	r := prometheus.NewRegistry()
+	r.MustRegister(c)
+	return r
 }
 
 // Publish is told each change of the status. It never blocks.

@@ -57,7 +57,9 @@ func newNode(t *testing.T) *node {
 	n.ledger = ledger.New(filepath.Join(t.TempDir(), ledger.FileName), n.requests.Evictions)
 	n.Metrics = New(Options{
 		Ledger: n.ledger, Requests: n.requests.Each, Version: "2.0.0", Log: silent,
-		Certificate: func() (time.Time, error) { return noon.AddDate(0, 1, 0), nil },
+		Credential: func() (kube.Validity, error) {
+			return kube.Validity{Kind: kube.ClientCertificate, Begins: noon.AddDate(0, -1, 0), Ends: noon.AddDate(0, 1, 0)}, nil
+		},
 	})
 	n.Reloaded(noon.Add(-time.Hour), true)
 	return n
@@ -119,7 +121,7 @@ func (n *node) returned() {
 	n.draining()
 	n.become(90*time.Second, status.Status{Phase: status.Rebooting, Cycle: "b1"})
 	after := &node{t: n.t, now: n.now, ledger: n.ledger}
-	after.Metrics = New(Options{Ledger: n.ledger, Version: "2.0.1", Log: silent, Certificate: func() (time.Time, error) { return time.Time{}, errors.New("unreadable") }})
+	after.Metrics = New(Options{Ledger: n.ledger, Version: "2.0.1", Log: silent, Credential: func() (kube.Validity, error) { return kube.Validity{}, errors.New("unreadable") }})
 	after.Reloaded(noon.Add(time.Hour), true)
 	after.Reloaded(noon.Add(2*time.Hour), false)
 	after.become(40*time.Second, status.Status{Phase: status.Returning, Reason: status.AwaitingReturn, Boot: "b2", Cycle: "b1"})

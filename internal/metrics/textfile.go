@@ -20,10 +20,10 @@ const textfileEvery = 5 * time.Second
 // then. While nothing changes it does nothing. At the end of ctx the file stays,
 // with what was true last: on the way down node_exporter shows "rebooting".
 func (m *Metrics) keepTextfile(ctx context.Context, path string) {
-	told := ""
+	told, metrics := "", m.registry(true)
 	write := func() {
 		text := ""
-		if err := prometheus.WriteToTextfile(path, m.gather()); err != nil {
+		if err := prometheus.WriteToTextfile(path, metrics); err != nil {
 			var file *fs.PathError
 			if errors.As(err, &file) {
 				err = file.Err // without the name of the temporary file, which is another one each time

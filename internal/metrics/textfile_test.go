@@ -11,14 +11,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/status"
 )
 
-// At most every five seconds, the newest state in the end, and then nothing.
+// At most every five seconds, the newest state in the end, and then nothing. When
+// the credential expires is not told: it would be renewed meanwhile.
 func TestTextfile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kured.prom")
 	synctest.Test(t, func(t *testing.T) {
-		m := New(Options{Log: silent})
+		m := New(Options{Log: silent, Credential: func() (kube.Validity, error) {
+			return kube.Validity{Kind: kube.BearerToken, Begins: time.Now(), Ends: time.Now().Add(time.Hour)}, nil
+		}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); m.keepTextfile(ctx, path) }()
@@ -42,6 +46,9 @@ func TestTextfile(t *testing.T) {
 			text, err := os.ReadFile(path)
 			if err != nil || !strings.Contains(string(text), `kured_phase{phase="`+string(p)+`"} 1`) {
 				t.Errorf("%s is not shown: %v", p, err)
+			}
+			if strings.Contains(string(text), "kured_credential") {
+				t.Errorf("a file has what gets old:\n%s", text)
 			}
 		}
 		look()

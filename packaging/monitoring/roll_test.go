@@ -40,12 +40,14 @@ type machine struct {
 	scrapes  atomic.Int64
 }
 
-func newMachine(t *testing.T, name string, certificate time.Duration) *machine {
+func newMachine(t *testing.T, name string, left time.Duration) *machine {
 	m := &machine{t: t, name: name, clock: time.Now().Add(-5 * time.Hour)}
 	m.ledger = ledger.New(filepath.Join(t.TempDir(), ledger.FileName), m.requests.Evictions)
 	m.Metrics = metrics.New(metrics.Options{
 		Ledger: m.ledger, Requests: m.requests.Each, Version: "2.0.0", Log: slog.New(slog.DiscardHandler),
-		Certificate: func() (time.Time, error) { return time.Now().Add(certificate), nil },
+		Credential: func() (kube.Validity, error) {
+			return kube.Validity{Kind: kube.ClientCertificate, Begins: time.Now().Add(left).AddDate(-1, 0, 0), Ends: time.Now().Add(left)}, nil
+		},
 	})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.down.Load() {
