@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/kured-host/kured/internal/e2e/cluster"
 	"github.com/kured-host/kured/internal/e2e/nodes"
 	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/testenv"
 )
 
 // rollout is a cluster in which nothing of kured is, and a host from which an administrator rolls it out.
@@ -136,6 +138,8 @@ func TestAnsible(t *testing.T) {
 	}
 	r.removed(a, b)
 	r.play("the removal again", nothing, "-e", "kured_state=absent", "--limit", a.Name+","+b.Name)
+
+	r.identity(d)
 }
 
 func (r *rollout) must(err error) {
@@ -162,7 +166,7 @@ func (r *rollout) run(what string, change bool, book string, args ...string) str
 	ctx, cancel := cluster.Within(r.ctx, 3*time.Minute, what)
 	defer cancel()
 	start := time.Now()
-	p, err := r.control.Play(ctx, append([]string{"-e", "kured_serial=100%"}, append(args, book)...)...)
+	p, err := r.control.Play(ctx, slices.Concat([]string{"-e", "kured_serial=100%"}, args, []string{book})...)
 	r.must(err)
 	if strings.Contains(p.Output, "DEPRECATION") {
 		r.Errorf("%s: a version of Ansible that is to come will not take it:\n%s", what, p.Output)
@@ -340,6 +344,55 @@ func (r *rollout) reboots(n *nodes.Node, lock string, do func()) {
 	}
 	if told, err := n.Exists("/var/lib/told"); err != nil || !told {
 		r.Errorf("%s: the hook did not run (%v)", n.Name, err)
+	}
+}
+
+// identity gives a node a credential of kured's own, first a token and then a certificate, and takes it back.
+func (r *rollout) identity(n *nodes.Node) {
+	r.Helper()
+	const file = "/var/lib/kured/kubeconfig"
+	dedicated := []string{"--limit", n.Name, "-e", "kured_package=" + fmt.Sprintf(cluster.PackagePattern, cluster.NextRelease),
+		"-e", "kured_identity=dedicated", "-e", "kured_control_program=" + cluster.ControlProgram}
+	r.play("a token", something, dedicated...)
+	token, err := n.ReadFile(file)
+	r.must(err)
+	if out := r.sh(n, "stat -c '%U %a' "+file+"; systemctl is-enabled kured-renew.timer; systemctl is-active kured-renew.timer"); out != "root 600\nenabled\nactive\n" {
+		r.Errorf("the credential and its renewal: %q", out)
+	}
+	r.play("with a token that is good", nothing, append(dedicated, "--diff")...)
+	began := time.Now()
+	r.reboots(n, "kured-lock-gpu", func() { r.must(cluster.Want(n)) })
+	requests, err := r.Plane.Requests(testenv.RequestFilter{Since: began, Verb: "patch", Resource: "configmaps"})
+	r.must(err)
+	for _, request := range requests {
+		if request.User != "system:serviceaccount:kube-system:kured" {
+			r.Errorf("the lock was written by %s", request.User)
+		}
+	}
+	if len(requests) == 0 {
+		r.Error("nobody wrote the lock")
+	}
+
+	certified := append(dedicated, "-e", "kured_identity_method=certificate", "--diff")
+	r.play("check mode of a certificate", something, append(certified, "--check")...)
+	if now, err := n.ReadFile(file); err != nil || string(now) != string(token) {
+		r.Errorf("check mode replaced the credential (%v)", err)
+	}
+	out := r.play("a certificate", something, certified...)
+	certificate, err := n.ReadFile(file)
+	r.must(err)
+	if string(certificate) == string(token) || !strings.Contains(string(certificate), "client-certificate-data") {
+		r.Error("there is no certificate")
+	}
+	if strings.Contains(out, "client-key-data") || strings.Contains(out, "PRIVATE") {
+		r.Errorf("the credential is shown:\n%s", out)
+	}
+	r.play("the kubelet's own", something, dedicated[:4]...)
+	if there, err := n.Exists(file); err != nil || there {
+		r.Errorf("the credential that nobody uses is still there (%v)", err)
+	}
+	if out := r.sh(n, "systemctl is-active kured-renew.timer || true"); out != "inactive\n" {
+		r.Errorf("the timer that renews it is %s", out)
 	}
 }
 

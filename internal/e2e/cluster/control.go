@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -31,6 +32,8 @@ const (
 	InventoryDir = "/etc/ansible/inventory"
 	// PackagePattern is what kured_package is to be for the packages that Build made; %s is the version.
 	PackagePattern = "/srv/share/kured_%s_{{ kured_arch_deb }}.deb"
+	// ControlProgram is the program kured, taken out of its package.
+	ControlProgram = "/opt/kured/usr/bin/kured"
 
 	adminConf  = "/root/.kube/config"
 	sshKey     = "/root/.ssh/id_ed25519"
@@ -85,6 +88,7 @@ func (h *Control) setUp(ctx context.Context) error {
 	}
 	for _, command := range [][]string{
 		{"ln", "-s", "/srv/share/kubectl", "/usr/local/bin/kubectl"},
+		{"dpkg-deb", "-x", fmt.Sprintf("/srv/share/kured_%s_%s.deb", Release, runtime.GOARCH), "/opt/kured"},
 		{"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", sshKey},
 		{"ansible-galaxy", "collection", "install", "--offline", "/srv/share/" + collection},
 	} {
