@@ -48,8 +48,5 @@ func summary[T fmt.Stringer](items []T) string {
 		texts[i] = item.String()
 	}
 	slices.SortFunc(texts, cmp.Compare[string])
-	if n := len(texts); n > 3 {
-		return fmt.Sprintf("%s and %d more", strings.Join(texts[:3], ", "), n-3)
-	}
-	return strings.Join(texts, ", ")
+	return status.Few(texts, 3)
 }

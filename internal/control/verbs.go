@@ -18,6 +18,7 @@ import (
 	"github.com/kured-host/kured/internal/sentinel"
 	"github.com/kured-host/kured/internal/sentinel/source"
 	"github.com/kured-host/kured/internal/statefile"
+	"github.com/kured-host/kured/internal/status"
 )
 
 // RequestName is the file that Request makes, among the sentinels of kured's
@@ -106,7 +107,7 @@ func (v Verbs) cancel(Order) (Outcome, error) {
 		}
 		switch s := sentinel.Read([]string{path}); {
 		case s.Wanted && len(s.Reasons) > 0:
-			out.Text = append(out.Text, fmt.Sprintf("a reboot is still wanted by %s: %s", path, few(s.Reasons)))
+			out.Text = append(out.Text, fmt.Sprintf("a reboot is still wanted by %s: %s", path, status.Few(s.Reasons, 5)))
 		case s.Wanted:
 			out.Text = append(out.Text, "a reboot is still wanted by "+path)
 		case s.Err != nil:
@@ -114,15 +115,6 @@ func (v Verbs) cancel(Order) (Outcome, error) {
 		}
 	}
 	return out, nil
-}
-
-// few names the first items and counts the rest.
-func few(items []string) string {
-	const shown = 5
-	if len(items) > shown {
-		return fmt.Sprintf("%s and %d more", strings.Join(items[:shown], ", "), len(items)-shown)
-	}
-	return strings.Join(items, ", ")
 }
 
 func (v Verbs) sentinel() source.Sentinel {

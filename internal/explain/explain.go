@@ -85,7 +85,7 @@ func (e *explainer) present() {
 	if d := e.s.Demand; d != nil {
 		text := "a reboot is wanted, " + e.since(d.Since) + ", by " + d.Path
 		if len(d.Reasons) > 0 {
-			text += ", for " + list(d.Reasons)
+			text += ", for " + status.Few(d.Reasons, 5)
 		}
 		e.add(Point{Kind: Now, Text: text})
 	}
@@ -262,15 +262,6 @@ func beforeNextTry(detail string) string {
 		detail = strings.TrimRight(detail[:i], "; ")
 	}
 	return detail
-}
-
-// list joins up to five items and counts the rest.
-func list(items []string) string {
-	const most = 5
-	if len(items) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(items[:most], ", "), len(items)-most)
-	}
-	return strings.Join(items, ", ")
 }
 
 func utc(t *time.Time) *time.Time {

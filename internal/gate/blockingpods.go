@@ -68,7 +68,7 @@ func (g BlockingPods) Check(ctx context.Context, _ Moment) Verdict {
 		return Verdict{Open: true}
 	}
 	slices.Sort(names) // the same pods are the same verdict
-	detail := "waits for pods: " + join(names)
+	detail := "waits for pods: " + status.Few(names, most)
 	switch {
 	case len(names) == 0: // the server lists finished ones, although it was asked not to
 		detail = "waits for pods of which the first answer names none"

@@ -36,7 +36,7 @@ func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 		for i, h := range held {
 			names[i] = h.String()
 		}
-		return Verdict{Reason: status.Inhibited, Detail: join(names), Passing: true}
+		return Verdict{Reason: status.Inhibited, Detail: status.Few(names, most), Passing: true}
 	}
 	switch answer, err := g.Login.CanReboot(ctx); {
 	case err != nil:

@@ -65,7 +65,7 @@ func (g Rival) Check(ctx context.Context, _ Moment) Verdict {
 			next = ends
 		}
 	}
-	return Verdict{Reason: status.RivalHolds, Detail: "the DaemonSet kured's lock is held by " + join(holders), Next: next}
+	return Verdict{Reason: status.RivalHolds, Detail: "the DaemonSet kured's lock is held by " + status.Few(holders, most), Next: next}
 }
 
 // gone reports that the API server itself says that there is no such object,

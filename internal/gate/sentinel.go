@@ -25,7 +25,7 @@ func (g Sentinel) Check(context.Context, Moment) Verdict {
 	case s.Err != nil:
 		return Verdict{Reason: status.SentinelUnreadable, Detail: s.Err.Error()}
 	}
-	return Verdict{Reason: status.SentinelGone, Detail: fmt.Sprintf("no sentinel file any more (%s)", join(g.Paths))}
+	return Verdict{Reason: status.SentinelGone, Detail: fmt.Sprintf("no sentinel file any more (%s)", status.Few(g.Paths, most))}
 }
 
 // Watch never signals: the cycle itself notices every change of the sentinel.

@@ -1,17 +1,8 @@
 package gate
 
-import (
-	"fmt"
-	"strings"
+// Bounds on what comes from others: the length of a text in characters, and how
+// many items are named one by one.
+const (
+	longest = 200
+	most    = 3
 )
-
-// longest bounds a text that comes from others, in characters.
-const longest = 200
-
-// join names up to three items and counts the rest.
-func join(items []string) string {
-	if len(items) > 3 {
-		return fmt.Sprintf("%s and %d more", strings.Join(items[:3], ", "), len(items)-3)
-	}
-	return strings.Join(items, ", ")
-}

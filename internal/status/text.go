@@ -1,6 +1,7 @@
 package status
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -42,4 +43,12 @@ func Clean(text string, limit int) string {
 		}
 	}
 	return b.String()
+}
+
+// Few names the first items, at most so many, and counts the rest: "a, b and 3 more".
+func Few(items []string, most int) string {
+	if len(items) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(items[:most], ", "), len(items)-most)
+	}
+	return strings.Join(items, ", ")
 }

@@ -34,6 +34,16 @@ func TestClean(t *testing.T) {
 	}
 }
 
+func TestFew(t *testing.T) {
+	for want, items := range map[string][]string{
+		"": nil, "a": {"a"}, "a, b": {"a", "b"}, "a, b and 1 more": {"a", "b", "c"}, "a, b and 2 more": {"a", "b", "c", "d"},
+	} {
+		if got := Few(items, 2); got != want {
+			t.Errorf("%q: %q, want %q", items, got, want)
+		}
+	}
+}
+
 func FuzzClean(f *testing.F) {
 	f.Add("a\x00b\n\u2028\u202e c\xff", 3)
 	f.Fuzz(func(t *testing.T, text string, limit int) {
