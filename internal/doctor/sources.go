@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -24,7 +23,7 @@ type source struct {
 // Sources checks that something on this machine makes a sentinel, that kured
 // looks at it, and that what makes it can. paths are those of sentinel.paths.
 func (m Machine) Sources(paths []string) []Finding {
-	name, family := m.distribution()
+	name, remedy := m.distribution()
 	sources := m.sources()
 	var found []Finding
 	for _, s := range sources {
@@ -48,7 +47,7 @@ func (m Machine) Sources(paths []string) []Finding {
 	case own:
 		found = append(found, ok("%s: nothing that is known asks for a reboot; sentinel.paths has files of yours", name))
 	default:
-		found = append(found, warn(family.remedy, "%s: nothing that is known asks for a reboot on this machine", name))
+		found = append(found, warn(remedy, "%s: nothing that is known asks for a reboot on this machine", name))
 	}
 	if m.enabled("kured-needs-restarting.path") && !m.exists("/usr/bin/needs-restarting", "/usr/bin/dnf", "/usr/bin/dnf5") {
 		found = append(found, fail("dnf install dnf-utils", "kured-needs-restarting.path is enabled, but needs-restarting is not installed"))
@@ -100,11 +99,9 @@ func (m Machine) sources() []source {
 	return all
 }
 
-// family is distributions with the same way to ask for a reboot.
-type family struct{ remedy string }
-
-// distribution names this one, by os-release(5).
-func (m Machine) distribution() (name string, f family) {
+// distribution names this one, by os-release(5), and says how something comes
+// to ask for a reboot on it.
+func (m Machine) distribution() (name, remedy string) {
 	// Without it nothing is known, and the remedy is the one that fits all.
 	_, text, _ := m.first("/etc/os-release", "/usr/lib/os-release")
 	release := iniSettings(text)
@@ -117,13 +114,13 @@ func (m Machine) distribution() (name string, f family) {
 	const kernel = "systemctl enable --now kured-kernel.path"
 	switch {
 	case is("ubuntu"):
-		f.remedy = fmt.Sprintf("apt install update-notifier-common, or: %s", kernel)
+		remedy = "apt install update-notifier-common, or: " + kernel
 	case is("debian"):
-		f.remedy = fmt.Sprintf("%s, or apt install unattended-upgrades", kernel)
+		remedy = kernel + ", or apt install unattended-upgrades"
 	case is("rhel", "fedora", "centos"):
-		f.remedy = "systemctl enable --now kured-needs-restarting.path"
+		remedy = "systemctl enable --now kured-needs-restarting.path"
 	default:
-		f.remedy = "systemctl enable --now kured-sentinel-command.path with a command of yours, see kured(8)"
+		remedy = "systemctl enable --now kured-sentinel-command.path with a command of yours, see kured(8)"
 	}
-	return name, f
+	return name, remedy
 }
