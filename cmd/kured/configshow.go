@@ -1,13 +1,10 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/kured-host/kured/internal/config"
+	"github.com/kured-host/kured/internal/present"
 )
 
 func newConfigShow() *cobra.Command {
@@ -27,30 +24,7 @@ and line where it is from. Addresses of notices are secrets and not shown.`,
 			if err != nil {
 				return &exitError{exitConfig, err}
 			}
-			return printSettings(cmd.OutOrStdout(), all)
+			return present.Settings(cmd.OutOrStdout(), all)
 		},
 	}
-}
-
-// printSettings writes settings as TOML, with a comment behind each, or before
-// it where the line is long.
-func printSettings(out io.Writer, all []config.Setting) error {
-	const column, most = 40, 100
-	var b strings.Builder
-	for i, s := range all {
-		if s.Header != "" {
-			if i > 0 {
-				b.WriteByte('\n')
-			}
-			fmt.Fprintln(&b, s.Header)
-		}
-		line := s.Key + " = " + s.Value
-		if len(line) > most {
-			fmt.Fprintf(&b, "# %s\n%s\n", s.From, line)
-			continue
-		}
-		fmt.Fprintf(&b, "%-*s # %s\n", column, line, s.From)
-	}
-	_, err := io.WriteString(out, b.String())
-	return err
 }

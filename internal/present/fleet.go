@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/kured-host/kured/internal/fleet"
-	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/terminal"
 )
@@ -142,25 +141,4 @@ func nodeState(r fleet.Row) string {
 		state += ",cordoned"
 	}
 	return state
-}
-
-// ruling is a policy in one line.
-func ruling(p lock.Ruling) string {
-	var words []string
-	if p.Error != "" {
-		words = append(words, p.Error)
-	}
-	if p.Max != "" {
-		words = append(words, p.Max+" allowed")
-	}
-	if p.Room > 0 {
-		words = append(words, fmt.Sprintf("%d may wait", p.Room))
-	}
-	if p.Closed != "" {
-		words = append(words, p.Detail)
-	}
-	if len(words) == 0 {
-		return "limits nothing"
-	}
-	return strings.Join(words, "; ")
 }

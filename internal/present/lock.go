@@ -80,3 +80,24 @@ func lockTable(b *strings.Builder, head []string, rows [][]string) {
 	}
 	_ = table.Flush() // into memory
 }
+
+// ruling is a policy in one line.
+func ruling(p lock.Ruling) string {
+	var words []string
+	if p.Error != "" {
+		words = append(words, p.Error)
+	}
+	if p.Max != "" {
+		words = append(words, p.Max+" allowed")
+	}
+	if p.Room > 0 {
+		words = append(words, fmt.Sprintf("%d may wait", p.Room))
+	}
+	if p.Closed != "" {
+		words = append(words, p.Detail)
+	}
+	if len(words) == 0 {
+		return "limits nothing"
+	}
+	return strings.Join(words, "; ")
+}
