@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -59,14 +60,14 @@ func (f Fleet) follow(ctx context.Context, show func(View) error) error {
 	if err != nil {
 		return err
 	}
-	present := func() error {
+	tell := func() error {
 		v, err := f.view(ctx, s)
 		if err != nil {
 			return err
 		}
 		return show(v)
 	}
-	if err := present(); err != nil {
+	if err := tell(); err != nil {
 		return err
 	}
 	nodes, err := f.Client.CoreV1().Nodes().Watch(ctx, metav1.ListOptions{LabelSelector: f.Selector, ResourceVersion: s.version, AllowWatchBookmarks: true})
@@ -86,6 +87,11 @@ func (f Fleet) follow(ctx context.Context, show func(View) error) error {
 	if err != nil {
 		return err
 	}
+	return s.keep(ctx, nodes.ResultChan(), locks, tell)
+}
+
+// keep follows what is seen and has it shown after a change, at most once a second, until a watch ends.
+func (s *seen) keep(ctx context.Context, nodes <-chan watch.Event, locks <-chan lock.Snapshot, show func() error) error {
 	again := time.NewTicker(readAgain)
 	defer again.Stop()
 	var due <-chan time.Time // when the change is shown that has come
@@ -97,7 +103,7 @@ func (f Fleet) follow(ctx context.Context, show func(View) error) error {
 	}
 	for {
 		select {
-		case event, open := <-nodes.ResultChan():
+		case event, open := <-nodes:
 			if !open || event.Type == watch.Error {
 				return nil
 			}
@@ -113,7 +119,7 @@ func (f Fleet) follow(ctx context.Context, show func(View) error) error {
 		case <-again.C:
 			changed()
 		case <-due:
-			if err := present(); err != nil {
+			if err := show(); err != nil {
 				return err
 			}
 			shown, due = time.Now(), nil
