@@ -37,6 +37,27 @@ func TestRealAPIServer(t *testing.T) {
 		rotate(t, f, c)
 		return f, f.kubeconfig(t, cp.Server(), certificateUser)
 	}
+	t.Run("the end of a token", func(t *testing.T) {
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "kured"}}
+		if _, err := cp.Admin().CoreV1().ServiceAccounts(metav1.NamespaceSystem).Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		token, err := cp.NodeToken(t.Context(), metav1.NamespaceSystem, account.Name, "kube-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := token.Kubeconfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := files{t.TempDir()}
+		f.write(t, "kubeconfig", text)
+		valid, err := NewCredential(f.path("kubeconfig")).Validity()
+		if err != nil || valid.Kind != BearerToken || valid.Ends.Sub(valid.Begins) != time.Hour || time.Until(valid.Ends) > time.Hour {
+			t.Errorf("%+v, %v, want that it is good for an hour from now", valid, err)
+		}
+	})
+
 	_, own := issue(t, testenv.NodeSubject("kube-a"))
 
 	t.Run("identity", func(t *testing.T) {
