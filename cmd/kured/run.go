@@ -57,8 +57,7 @@ type reloading struct {
 type daemonProcess struct {
 	*house
 	notifier telemetry.Notifier
-	runner   *cycle.Runner
-	parts    chan cycle.Parts                          // for the runner
+	next     chan cycle.Parts                          // for the cycle, after a reload
 	part     func(string, func(context.Context) error) // starts a part of the process, whose error ends it
 	current  atomic.Pointer[plan]
 	answered answered
@@ -79,14 +78,10 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 			p.log.Warn("an earlier announcement may stay: " + err.Error())
 		}
 	}
-	interval, err := daemon.SdWatchdogEnabled(false)
-	if err != nil {
-		return fmt.Errorf("watchdog: %w", err)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
-	d := &daemonProcess{credential: kube.NewCredential(p.cfg.Kubernetes.Kubeconfig), house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), parts: make(chan cycle.Parts, 1), log: p.log}
+	d := p.process()
 	d.part = func(name string, do func(context.Context) error) {
 		all.Go(func() {
 			if err := do(ctx); err != nil {
@@ -94,46 +89,9 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 			}
 		})
 	}
-	d.answered.complete = p.returning().complete
-	d.metrics = metrics.New(metrics.Options{
-		Ledger: p.ledger, Requests: p.requests.Each, Credential: d.credential.Validity, Version: version, Log: p.log,
-	})
-	board := newBoard(d.notifier, d.answered.Publish, d.metrics.Publish, p.follow)
-	board.publish(status.Status{Boot: p.boot, Phase: status.Starting})
-	parts, err := d.begin(ctx, p)
-	if err != nil {
+	if err := d.start(ctx, p, again); err != nil {
 		return err
 	}
-	d.runner = &cycle.Runner{Mode: cycle.Run, Boot: p.boot, Parts: parts, Reload: d.parts, Publish: board.publish, Rest: func() {
-		if err := rest(); err != nil {
-			p.log.Debug(err.Error())
-		}
-	}}
-	server, err := control.New(ctx, p.socket(), d.answers())
-	if err != nil {
-		return err
-	}
-	d.part("control socket", server.Serve)
-	d.part("metrics", func(ctx context.Context) error {
-		d.metrics.Run(ctx, p.metrics())
-		return nil
-	})
-	d.part("watchdog", func(ctx context.Context) error {
-		d.notifier.Watchdog(ctx, interval, d.runner.Alive)
-		return nil
-	})
-	d.part("reload", func(ctx context.Context) error {
-		d.reloads(ctx, again)
-		return nil
-	})
-	d.part("cycle", func(ctx context.Context) error {
-		err := d.runner.Do(ctx)
-		if err == nil && ctx.Err() == nil {
-			err = errors.New("ended without being told to")
-		}
-		d.flush(d.runner.Flush)
-		return err
-	})
 	p.log.Info("kured started", "version", version, "boot", p.boot, "message_id", status.MessageStarted)
 	if err := d.notifier.Ready(); err != nil {
 		p.log.Warn("systemd was not told that the service is ready: " + err.Error())
@@ -151,6 +109,64 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 		return cause
 	}
 	p.log.Info("kured stopped")
+	return nil
+}
+
+// process is a daemon of which nothing runs yet.
+func (p *plan) process() *daemonProcess {
+	d := &daemonProcess{
+		house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), log: p.log,
+		next: make(chan cycle.Parts, 1), credential: kube.NewCredential(p.cfg.Kubernetes.Kubeconfig),
+	}
+	d.answered.complete = p.returning().complete
+	d.metrics = metrics.New(metrics.Options{
+		Ledger: p.ledger, Requests: p.requests.Each, Credential: d.credential.Validity, Version: version, Log: p.log,
+	})
+	return d
+}
+
+// start starts all parts of the process.
+func (d *daemonProcess) start(ctx context.Context, p *plan, again reloading) error {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return fmt.Errorf("watchdog: %w", err)
+	}
+	board := newBoard(d.notifier, d.answered.Publish, d.metrics.Publish, p.follow)
+	board.publish(status.Status{Boot: p.boot, Phase: status.Starting})
+	parts, err := d.begin(ctx, p)
+	if err != nil {
+		return err
+	}
+	runner := &cycle.Runner{Mode: cycle.Run, Boot: p.boot, Parts: parts, Reload: d.next, Publish: board.publish, Rest: func() {
+		if err := rest(); err != nil {
+			p.log.Debug(err.Error())
+		}
+	}}
+	server, err := control.New(ctx, p.socket(), d.answers())
+	if err != nil {
+		return err
+	}
+	d.part("control socket", server.Serve)
+	d.part("metrics", func(ctx context.Context) error {
+		d.metrics.Run(ctx, p.metrics())
+		return nil
+	})
+	d.part("watchdog", func(ctx context.Context) error {
+		d.notifier.Watchdog(ctx, interval, runner.Alive)
+		return nil
+	})
+	d.part("reload", func(ctx context.Context) error {
+		d.reloads(ctx, again)
+		return nil
+	})
+	d.part("cycle", func(ctx context.Context) error {
+		err := runner.Do(ctx)
+		if err == nil && ctx.Err() == nil {
+			err = errors.New("ended without being told to")
+		}
+		d.flush(runner.Flush)
+		return err
+	})
 	return nil
 }
 
@@ -272,11 +288,11 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 		return err
 	}
 	select { // one that nobody has taken yet is void
-	case old := <-d.parts:
+	case old := <-d.next:
 		old.Dismissed()
 	default:
 	}
-	d.parts <- parts
+	d.next <- parts
 	d.metrics.Configure(p.metrics())
 	d.credential.Use(cfg.Kubernetes.Kubeconfig)
 	p.log.Info("configuration read again", "message_id", status.MessageReloaded)

@@ -34,32 +34,39 @@ when it could not finish in time; systemd then starts it again.`,
 			} else {
 				timeout += p.returnsWithin()
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-			defer cancel()
-			told := false
-			runner := cycle.Runner{Mode: mode, Boot: p.boot, Parts: p.parts(nil), Publish: func(s status.Status) {
-				p.follow(s)
-				if err := p.returning().write(s); err != nil && !told {
-					told = true
-					p.log.Warn(err.Error())
-				}
-			}}
-			if err = runner.Do(ctx); err == nil {
-				p.returning().remove()
-			}
-			flushing, stop := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer stop()
-			if err := p.notifier.Flush(flushing); err != nil {
-				p.log.Warn(err.Error())
-			}
-			if err != nil {
-				return &exitError{exitTempFail, fmt.Errorf("not done yet: %w", err)}
-			}
-			return nil
+			return p.comeBack(cmd.Context(), mode, timeout)
 		},
 	}
 	configFlag(cmd)
 	cmd.Flags().BoolVar(&abandon, "abandon", false, "give back cordon and lock now, without a reboot (used when the package is removed)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to try, beside the times that the configuration lets it wait")
 	return cmd
+}
+
+// comeBack goes the way back of this boot, tells the daemon meanwhile what it
+// waits for, and gives notifications the time to arrive.
+func (p *plan) comeBack(ctx context.Context, mode cycle.Mode, timeout time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	told := false
+	runner := cycle.Runner{Mode: mode, Boot: p.boot, Parts: p.parts(nil), Publish: func(s status.Status) {
+		p.follow(s)
+		if err := p.returning().write(s); err != nil && !told {
+			told = true
+			p.log.Warn(err.Error())
+		}
+	}}
+	err := runner.Do(limited)
+	if err == nil {
+		p.returning().remove()
+	}
+	flushing, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	if err := p.notifier.Flush(flushing); err != nil {
+		p.log.Warn(err.Error())
+	}
+	if err != nil {
+		return &exitError{exitTempFail, fmt.Errorf("not done yet: %w", err)}
+	}
+	return nil
 }
