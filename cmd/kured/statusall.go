@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +28,7 @@ func statusAll(cmd *cobra.Command, o statusOptions) error {
 		return asDaemonError(err)
 	}
 	if o.watch {
-		return asDaemonError(watchAll(ctx, cmd.OutOrStdout(), o.output, all))
+		return watchAll(cmd, o, all)
 	}
 	v, err := all.List(limited)
 	if err != nil {
@@ -73,46 +71,4 @@ func statusElsewhere(ctx context.Context, cmd *cobra.Command) (fleet.Row, error)
 		return fleet.Row{}, fmt.Errorf("there is no node %s", status.Clean(name, 253))
 	}
 	return r, nil
-}
-
-// watchAll shows the fleet and what changes in it until it is interrupted.
-func watchAll(ctx context.Context, w io.Writer, o present.Format, all fleet.Fleet) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	views, ended := make(chan fleet.View), make(chan error, 1)
-	go func() {
-		ended <- all.Watch(ctx, func(v fleet.View) error {
-			select {
-			case views <- v:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
-	}()
-	show := present.FollowFleet(w, o, time.Now)
-	tick := time.NewTicker(time.Second) // ages go on where it is drawn anew
-	defer tick.Stop()
-	var last fleet.View
-	for {
-		again := false
-		select {
-		case last = <-views:
-		case <-tick.C:
-			again = true
-			if last.At.IsZero() {
-				continue
-			}
-		case err := <-ended:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		if err := show(last, again); err != nil {
-			cancel()
-			<-ended
-			return err
-		}
-	}
 }
