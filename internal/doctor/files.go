@@ -46,7 +46,7 @@ func (m Machine) Hooks(dir string) []Finding {
 	var found []Finding
 	count := 0
 	if m.foreign(dir) {
-		found = append(found, m.open(dir))
+		found = append(found, exposed(dir))
 	}
 	for _, phase := range hook.Phases() {
 		hooks, err := hook.List(dir, phase)
@@ -57,11 +57,11 @@ func (m Machine) Hooks(dir string) []Finding {
 		count += len(hooks)
 		place := filepath.Join(dir, phase+".d")
 		if m.foreign(place) {
-			found = append(found, m.open(place))
+			found = append(found, exposed(place))
 		}
 		for _, path := range hooks {
 			if m.foreign(path) {
-				found = append(found, m.open(path))
+				found = append(found, exposed(path))
 			}
 		}
 		found = append(found, idle(place)...)
@@ -75,7 +75,8 @@ func (m Machine) Hooks(dir string) []Finding {
 	return one(ok("%d in %s, which only root can change", count, dir))
 }
 
-func (m Machine) open(path string) Finding {
+// exposed is the finding about a foreign path.
+func exposed(path string) Finding {
 	return fail("chown root: "+path+" && chmod go-w "+path, "%s can be changed by others than root, and hooks run as root", path)
 }
 
