@@ -281,6 +281,31 @@ func TestDrainNamesAPodThatDoesNotStop(t *testing.T) {
 	})
 }
 
+// The kubelet deletes a pod that has stopped with a grace period of 0, which the watch shows a moment before the pod is
+// gone: it holds nobody up.
+func TestDrainOfAPodThatHasStopped(t *testing.T) {
+	drainIn(t, DrainOptions{Timeout: time.Minute, GracePeriod: -1}, func(_ *testing.T, api *fakeAPI) {
+		api.addPod(testPod("shop", "slow"))
+		api.stop = func(pod *corev1.Pod) time.Duration {
+			time.AfterFunc(20*time.Second, func() {
+				stopped := pod.DeepCopy()
+				stopped.DeletionGracePeriodSeconds = new(int64)
+				api.addPod(stopped)
+			})
+			return 20*time.Second + 100*time.Millisecond
+		}
+	}, func(t *testing.T, _ *fakeAPI, r Result, told []Progress) {
+		if !r.Drained || r.Gone != 1 {
+			t.Errorf("%s", r)
+		}
+		for _, p := range told {
+			if len(p.Held) > 0 {
+				t.Errorf("told as held: %+v", p.Held)
+			}
+		}
+	})
+}
+
 // A StatefulSet makes its pod anew under the same name: elsewhere, which the watch shows as gone; or, when
 // it must, here, which is another pod.
 func TestDrainOfAPodThatIsMadeAnew(t *testing.T) {

@@ -127,6 +127,11 @@ func (k *podPlan) period() time.Duration {
 	return 0
 }
 
+// overdue is when a pod that terminates should be gone. One that has stopped
+// mostly is in the next moment, however long it took.
 func (k *podPlan) overdue() time.Time {
+	if !k.stopped.IsZero() {
+		return k.stopped.Add(overdueSlack)
+	}
 	return k.terminating.Add(k.period() + overdueSlack)
 }

@@ -50,6 +50,7 @@ type podPlan struct {
 	failures    int       // answers of the kind of last, in a row
 	since       time.Time // first of them
 	terminating time.Time // seen with a deletionTimestamp
+	stopped     time.Time // seen with a grace period of 0: the kubelet has deleted it at last, or somebody by force
 	refusal     string    // fateRefused: what it would lose
 
 	foundTerminating bool // it was being deleted when it was seen first
@@ -130,6 +131,9 @@ func (p *plan) observe(pods []*corev1.Pod, synced bool, trouble error, now time.
 			if known.unanswered() {
 				p.accept(known)
 			}
+		}
+		if !known.terminating.IsZero() && known.stopped.IsZero() && known.period() == 0 {
+			known.stopped = now
 		}
 	}
 	for uid, known := range p.pods {
