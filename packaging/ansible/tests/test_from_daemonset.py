@@ -223,10 +223,25 @@ class Patch(unittest.TestCase):
             {"matchExpressions": [linux, self.away]}, {"matchFields": [field], "matchExpressions": [self.away]}])
 
     def test_twice_is_once(self):
-        ds = daemonset(["--concurrency=1"])
-        first = self.patch(ds)
-        ds["spec"]["template"]["spec"].update(first)
-        self.assertEqual(self.patch(ds), first)
+        for ds in (
+            daemonset(["--concurrency=1"]),
+            daemonset(["--reboot-days=sat,sun", "--concurrency=1"]),
+            daemonset(["--reboot-days", "mon, tue", "--reboot-days=wed"]),
+            daemonset(command=["/usr/bin/kured", "--reboot-days=sat"]),
+            daemonset(command=["/usr/bin/kured", "--reboot-days=sat", "--concurrency=1"], args=["--reboot-days=mon"]),
+        ):
+            first = from_daemonset(ds)
+            template = ds["spec"]["template"]
+            template["metadata"] = first["patch"]["spec"]["template"]["metadata"]
+            template["spec"].update(first["patch"]["spec"]["template"]["spec"])
+            self.assertIn("--reboot-days=", template["spec"]["containers"][0].get("args") or template["spec"]["containers"][0]["command"])
+            self.assertEqual(from_daemonset(ds), first)
+
+    def test_undone_is_as_before(self):
+        """kubectl rollout undo, or a person, has given the flags other days: those count."""
+        ds = daemonset(["--reboot-days=mon"])
+        ds["spec"]["template"]["metadata"] = {"annotations": {"kured.dev/reboot-days": "--reboot-days=sat"}}
+        self.assertEqual(from_daemonset(ds)["config"]["window"][0]["days"], ["mon"])
 
 
 if __name__ == "__main__":

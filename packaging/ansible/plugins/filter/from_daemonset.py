@@ -51,6 +51,7 @@ _value:
 """
 
 import base64
+import copy
 import json
 import re
 import shlex
@@ -78,6 +79,8 @@ FLAGS = BOOLEANS | ARRAYS | SLICES | SINGLE
 
 DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 LABEL = "kured.dev/migrated"
+# What the patch has taken from the flags, for those who read them again.
+NOTE = "kured.dev/reboot-days"
 URL_FILE = "/etc/kured/notify-daemonset.url"
 
 
@@ -408,6 +411,21 @@ def daemon_set(r, daemonset):
     return "%s/%s" % (r.get("ds-namespace", metadata.get("namespace", "kube-system")), r.get("ds-name", metadata.get("name", "kured")))
 
 
+def unpatched(daemonset):
+    """The DaemonSet as it was before our patch, which is there when the migration is run again."""
+    container(daemonset)
+    annotations = (daemonset["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+    if NOTE not in annotations:
+        return daemonset
+    before = copy.deepcopy(daemonset)
+    box = container(before)
+    for place in ("args", "command"):
+        if (box.get(place) or [])[-1:] == ["--reboot-days="]:
+            box[place] = box[place][:-1] + [word for word in annotations[NOTE].split("\n") if word]
+            return before
+    return daemonset
+
+
 def patch(daemonset):
     """A strategic merge patch: away from nodes with the label, and no day on which to reboot."""
     pod = daemonset["spec"]["template"]["spec"]
@@ -422,21 +440,26 @@ def patch(daemonset):
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
     box = container(daemonset)
     changed = {"name": box.get("name")}
+    taken = []
     kind = "args" if box.get("args") or not box.get("command") else "command"
     for place in ("command", "args"):
         if not box.get(place):
             continue
         kept, skip = [], False
         for word in box[place]:
-            if skip:
-                skip = False
-            elif word == "--reboot-days":
-                skip = True
-            elif not word.startswith("--reboot-days="):
+            if skip or word == "--reboot-days":
+                taken.append(word)
+                skip = not skip
+            elif word.startswith("--reboot-days="):
+                taken.append(word)
+            else:
                 kept.append(word)
         changed[place] = kept
     changed[kind] = changed.get(kind, []) + ["--reboot-days="]
-    return {"spec": {"template": {"spec": {"affinity": affinity, "containers": [changed]}}}}
+    return {"spec": {"template": {
+        "metadata": {"annotations": {NOTE: "\n".join(taken)}},
+        "spec": {"affinity": affinity, "containers": [changed]},
+    }}}
 
 
 def clean(value):
@@ -463,6 +486,7 @@ def from_daemonset(daemonset, answers=None, url_files=False):
     """See DOCUMENTATION. AnsibleFilterError if it is no DaemonSet kured."""
     if not isinstance(daemonset, dict):
         raise AnsibleFilterError("from_daemonset: expected a dictionary, got %s" % type(daemonset).__name__)
+    daemonset = unpatched(daemonset)
     r = Reader(daemonset, look_up(Reader(daemonset, {}).references, answers or []))
     for ref in r.references if answers else []:
         r.lost(ref["variable"], "%s %s has no key %s" % (ref["kind"], shown(ref["name"]), shown(ref["key"])))
