@@ -8,7 +8,10 @@ import (
 	"strings"
 )
 
-const bridge = "kured0"
+const (
+	bridge    = "kured0"
+	bridgeMAC = "02:00:0a:4d:00:01" // locally administered
+)
 
 // HostAddr is the address of the bridge: where the nodes reach servers of the test.
 func HostAddr() netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, 1}) }
@@ -35,7 +38,9 @@ func ipIn(ctx context.Context, netns string, lines ...string) error {
 
 func addBridge(ctx context.Context) error {
 	return ip(ctx,
-		"link add "+bridge+" type bridge",
+		// Without an address of its own it takes the least of its ports', and with a node that is added later
+		// another one; the other nodes would then send to the one before, which is refused, until they ask anew.
+		"link add "+bridge+" address "+bridgeMAC+" type bridge",
 		"addr add "+HostAddr().String()+"/24 dev "+bridge,
 		"link set "+bridge+" up")
 }
