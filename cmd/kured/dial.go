@@ -11,6 +11,7 @@ import (
 
 	"github.com/kured-host/kured/internal/alert"
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
@@ -67,9 +68,9 @@ func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
 		chronicle.Recorder = &p.recorder
 	}
 	return &cycle.Cluster{
-		Node: c.NodeName, UID: c.UID, Turn: turn, Entries: turn, Self: self, Pods: self, Signs: self,
-		Chronicle: chronicle,
-		Ready:     ready, Well: well, Gates: p.farGates(c, self), Silencer: silencer,
+		Node: c.NodeName, UID: c.UID, Turn: turn, Entries: turn,
+		Self: self, Pods: drain.PodsOf(c.Client, c.NodeName), Signs: self, Chronicle: chronicle,
+		Ready: ready, Well: well, Gates: p.farGates(c, self), Silencer: silencer,
 		Close: c.CloseIdle,
 	}, nil
 }

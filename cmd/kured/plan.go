@@ -11,12 +11,12 @@ import (
 	"github.com/kured-host/kured/internal/alert"
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/hook"
 	"github.com/kured-host/kured/internal/ledger"
 	"github.com/kured-host/kured/internal/logind"
 	"github.com/kured-host/kured/internal/metrics"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/notify"
 	"github.com/kured-host/kured/internal/schedule"
 	"github.com/kured-host/kured/internal/sentinel"
@@ -214,17 +214,17 @@ func (p *plan) settings() cycle.Settings {
 		Rehearse:      p.dressed(),
 		WaitingTaint:  c.Node.WaitingTaint,
 		Conditions:    c.Node.Conditions,
-		Drain: node.DrainOptions{
+		Drain: drain.Options{
 			Timeout:           time.Duration(c.Drain.Timeout),
 			GracePeriod:       time.Duration(c.Drain.GracePeriod),
 			PodSelector:       c.Drain.PodSelector,
 			SkipWaitForDelete: time.Duration(c.Drain.SkipWaitForDelete),
-			EmptyDir:          node.PodPolicy(c.Drain.EmptyDir),
-			NakedPods:         node.PodPolicy(c.Drain.NakedPods),
-			Order:             node.Order(c.Drain.Order),
-			OnTimeout:         node.TimeoutPolicy(c.Drain.OnTimeout),
+			EmptyDir:          drain.PodPolicy(c.Drain.EmptyDir),
+			NakedPods:         drain.PodPolicy(c.Drain.NakedPods),
+			Order:             drain.Order(c.Drain.Order),
+			OnTimeout:         drain.TimeoutPolicy(c.Drain.OnTimeout),
 		},
-		HoldOnTimeout: c.Drain.OnTimeout == string(node.Hold),
+		HoldOnTimeout: c.Drain.OnTimeout == string(drain.Hold),
 		DelayDrain:    time.Duration(c.Drain.DelayBefore),
 		Volumes:       time.Duration(c.Drain.WaitForVolumes),
 		DelayReboot:   time.Duration(c.Drain.DelayAfter),

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/kube"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/present"
 )
 
@@ -67,12 +67,12 @@ func (p *plan) tellPlan(ctx context.Context, w io.Writer, output present.Format)
 }
 
 // rehearse tries the drain with the node's own credential, which says the node's name.
-func (p *plan) rehearse(ctx context.Context) (string, node.Report, error) {
+func (p *plan) rehearse(ctx context.Context) (string, drain.Report, error) {
 	c, err := kube.Connect(ctx, p.identity())
 	if err != nil {
-		return "", node.Report{}, err
+		return "", drain.Report{}, err
 	}
 	defer c.CloseIdle()
-	report, err := node.New(c.Client, c.NodeName, p.boot).Preflight(ctx, p.settings().Drain)
+	report, err := drain.PodsOf(c.Client, c.NodeName).Preflight(ctx, p.settings().Drain)
 	return c.NodeName, report, err
 }

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kured-host/kured/internal/config"
-	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/present"
 	"github.com/kured-host/kured/internal/testenv"
 	"github.com/kured-host/kured/internal/testenv/standin"
@@ -73,11 +73,11 @@ A drain asks again until drain.timeout, 30m0s, is over; then: release (drain.on_
 	}
 
 	unblock()
-	cfg.Drain.NakedPods = string(node.Refuse)
+	cfg.Drain.NakedPods = string(drain.Refuse)
 	if out = plan(3, present.Text); !strings.Contains(out, "a drain would not begin") || !strings.Contains(out, "  pod default/web may not be evicted: nobody would make it anew\n") {
 		t.Errorf("refused:\n%s", out)
 	}
-	cfg.Drain.NakedPods = string(node.Evict)
+	cfg.Drain.NakedPods = string(drain.Evict)
 	plan(0, present.Text)
 	pod, err := c.Admin().CoreV1().Pods("default").Get(t.Context(), "web", metav1.GetOptions{})
 	if err != nil || pod.DeletionTimestamp != nil || c.node("node-a").Spec.Unschedulable {

@@ -16,8 +16,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	kubectl "k8s.io/kubectl/pkg/drain"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/lock"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/testenv"
 	"github.com/kured-host/kured/internal/testenv/standin"
 )
@@ -109,13 +109,8 @@ func (s *stage) drainAsKured(ctx context.Context, n *testenv.Node) (time.Duratio
 		return 0, count, err
 	}
 	defer c.CloseIdle()
-	boot, err := node.NormalizeBootID(n.BootID())
-	if err != nil {
-		return 0, count, err
-	}
-	self := node.New(c.Client, c.NodeName, boot)
 	count.Since = time.Now()
-	result := self.Drain(ctx, node.DrainOptions{GracePeriod: -1}, nil)
+	result := drain.PodsOf(c.Client, c.NodeName).Drain(ctx, drain.Options{GracePeriod: -1}, nil)
 	if !result.Drained {
 		return 0, count, errors.New(result.String())
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/logind"
@@ -144,35 +145,35 @@ func (s *self) Uncordon(ctx context.Context, mark string) (bool, error) {
 	return true, nil
 }
 
-func (s *self) Drain(ctx context.Context, _ node.DrainOptions, report func(node.Progress)) node.Result {
+func (s *self) Drain(ctx context.Context, _ drain.Options, report func(drain.Progress)) drain.Result {
 	s.mu.Lock()
 	s.drains++
 	d, end := s.drainFor, s.drainEnd
 	s.mu.Unlock()
-	report(node.Progress{Total: 2, Gone: 1})
+	report(drain.Progress{Total: 2, Gone: 1})
 	if err := sleep(ctx, d); err != nil {
-		return node.Result{Err: err}
+		return drain.Result{Err: err}
 	}
 	if end != nil {
 		return end()
 	}
-	return node.Result{Drained: true, Progress: node.Progress{Total: 2, Gone: 2}, Took: d}
+	return drain.Result{Drained: true, Progress: drain.Progress{Total: 2, Gone: 2}, Took: d}
 }
 
-func (s *self) Preflight(ctx context.Context, _ node.DrainOptions) (node.Report, error) {
+func (s *self) Preflight(ctx context.Context, _ drain.Options) (drain.Report, error) {
 	if err := (*machine)(s).request(ctx); err != nil {
-		return node.Report{}, err
+		return drain.Report{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.preflight, nil
 }
 
-func (s *self) AwaitDetached(ctx context.Context, limit time.Duration, report func(node.Volumes)) (node.Volumes, error) {
+func (s *self) AwaitDetached(ctx context.Context, limit time.Duration, report func(drain.Volumes)) (drain.Volumes, error) {
 	s.mu.Lock()
 	attached := s.attachedFor
 	s.mu.Unlock()
-	left := node.Volumes{Attached: []string{"pv-1"}}
+	left := drain.Volumes{Attached: []string{"pv-1"}}
 	if attached > 0 {
 		report(left)
 	}
@@ -182,7 +183,7 @@ func (s *self) AwaitDetached(ctx context.Context, limit time.Duration, report fu
 	if attached > limit {
 		return left, nil
 	}
-	return node.Volumes{}, nil
+	return drain.Volumes{}, nil
 }
 
 // signBoard is what others see of us on the Node.

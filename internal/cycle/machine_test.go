@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/lock/locktest"
@@ -37,8 +38,8 @@ type machine struct {
 	changed     chan struct{}
 	gates       gate.Verdict
 	drainFor    time.Duration
-	drainEnd    func() node.Result // how the drain ends; nil: drained
-	refuse      error              // of Reboot
+	drainEnd    func() drain.Result // how the drain ends; nil: drained
+	refuse      error               // of Reboot
 	noBus       bool
 	apiDown     bool
 	dialError   error
@@ -48,7 +49,7 @@ type machine struct {
 	statuses    []status.Status
 	drains      int
 	dress       bool // something comes with the cordon
-	preflight   node.Report
+	preflight   drain.Report
 	attachedFor time.Duration
 	notReady    bool                                          // after a boot, for now
 	settings    Settings                                      // beyond those that every machine has

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/lock"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -87,7 +87,7 @@ func TestDemandThatEndedUnseenIsForgotten(t *testing.T) {
 // A try that was rolled back stands behind those who wait, also after a restart.
 func TestRestartAfterARollBackKeepsTheEndOfTheQueue(t *testing.T) {
 	story(t, func(m *machine) {
-		m.wanted, m.drainEnd = true, func() node.Result { return node.Result{Err: node.ErrDrainTimeout} }
+		m.wanted, m.drainEnd = true, func() drain.Result { return drain.Result{Err: drain.ErrTimeout} }
 		begun := time.Now()
 		m.start(Run)
 		m.awaitPhase(status.BackingOff)

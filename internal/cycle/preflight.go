@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -52,7 +52,7 @@ func (r *Runner) rehearse(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runner) preflight(ctx context.Context) (report node.Report, err error) {
+func (r *Runner) preflight(ctx context.Context) (report drain.Report, err error) {
 	err = r.during(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
 		defer cancel()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
@@ -30,7 +31,7 @@ type Settings struct {
 	Rehearse      bool   // the cordon shows more than itself: try that out first
 	WaitingTaint  string // key of the taint while the node waits for its turn; "": none
 	Conditions    bool   // shown on the Node
-	Drain         node.DrainOptions
+	Drain         drain.Options
 	HoldOnTimeout bool          // a drain that did not end in time waits for a person
 	DelayDrain    time.Duration // from the cordon to the first eviction
 	Volumes       time.Duration // how long to wait for volumes to be detached

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/lock/locktest"
@@ -220,8 +221,8 @@ func TestSentinelVanishes(t *testing.T) {
 func TestDrainTimesOut(t *testing.T) {
 	story(t, func(m *machine) {
 		m.wanted = true
-		m.drainEnd = func() node.Result {
-			return node.Result{Err: node.ErrDrainTimeout, Progress: node.Progress{Total: 1}}
+		m.drainEnd = func() drain.Result {
+			return drain.Result{Err: drain.ErrTimeout, Progress: drain.Progress{Total: 1}}
 		}
 		m.start(Run)
 		for try := 1; try <= 3; try++ {
@@ -297,7 +298,7 @@ func TestForeignCordonStays(t *testing.T) {
 			story(t, func(m *machine) {
 				m.wanted, m.self.Unschedulable = true, true
 				if fails {
-					m.drainEnd = func() node.Result { return node.Result{Err: node.ErrDrainTimeout} }
+					m.drainEnd = func() drain.Result { return drain.Result{Err: drain.ErrTimeout} }
 				}
 				m.start(Run)
 				if fails {

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/hook"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/logind"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -157,10 +157,10 @@ func (r *Runner) drain(ctx context.Context) error {
 		r.log().Info("node was cordoned by somebody else, that cordon stays", "phase", status.Draining)
 	}
 	r.tell(status.EventDrain, "", "cordoned, pods are being moved")
-	var result node.Result
-	progress := make(chan node.Progress, 1)
+	var result drain.Result
+	progress := make(chan drain.Progress, 1)
 	err := r.held(ctx, watching{drain: progress}, func(ctx context.Context) error {
-		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p node.Progress) { newest(progress, p) })
+		result = r.cluster.Pods.Drain(ctx, r.Settings.Drain, func(p drain.Progress) { newest(progress, p) })
 		return result.Err
 	})
 	r.publish(func(s *status.Status) { s.Drain = nil })
@@ -171,7 +171,7 @@ func (r *Runner) drain(ctx context.Context) error {
 		return nil
 	case interrupted(ctx, err):
 		return err
-	case errors.Is(result.Err, node.ErrDrainTimeout):
+	case errors.Is(result.Err, drain.ErrTimeout):
 		r.seen.Failure = &Failure{Reason: status.DrainTimeout, Detail: result.String(), Hold: r.Settings.HoldOnTimeout}
 	default:
 		r.seen.Failure = &Failure{Reason: status.DrainFailed, Detail: result.String()}
@@ -218,10 +218,10 @@ func (r *Runner) hookEnvironment() map[string]string {
 // detach waits for volumes to be let go, as long as the configuration says.
 func (r *Runner) detach(ctx context.Context) error {
 	waits := make(chan missing, 1)
-	var left node.Volumes
+	var left drain.Volumes
 	err := r.held(ctx, watching{missing: waits}, func(ctx context.Context) error {
 		var err error
-		left, err = r.cluster.Pods.AwaitDetached(ctx, r.Settings.Volumes, func(v node.Volumes) {
+		left, err = r.cluster.Pods.AwaitDetached(ctx, r.Settings.Volumes, func(v drain.Volumes) {
 			newest(waits, missing{status.VolumesAttached, v.String()})
 		})
 		return err

@@ -9,11 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/hook"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/lock/locktest"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -207,7 +207,7 @@ func TestGateClosesWhileAnnounced(t *testing.T) {
 }
 
 func TestPreflight(t *testing.T) {
-	blocked := node.Report{Held: []node.HeldPod{{Namespace: "shop", Name: "db-0", Why: node.WhyBudget}}}
+	blocked := drain.Report{Held: []drain.HeldPod{{Namespace: "shop", Name: "db-0", Why: drain.WhyBudget}}}
 	run(t, func(t *testing.T, m *machine) {
 		m.settings.Preflight, m.preflight = PreflightBlock, blocked
 		m.start(Run)
@@ -217,7 +217,7 @@ func TestPreflight(t *testing.T) {
 			t.Errorf("%+v, lock %v", s, m.store.Data())
 		}
 		m.mu.Lock()
-		m.preflight = node.Report{}
+		m.preflight = drain.Report{}
 		m.mu.Unlock()
 		m.awaitReboot()
 	})
@@ -251,7 +251,7 @@ func TestRehearseSigns(t *testing.T) {
 func TestDryRun(t *testing.T) {
 	run(t, func(t *testing.T, m *machine) {
 		m.settings.DryRun = true
-		m.preflight = node.Report{Tiers: []node.Tier{{Pods: []string{"shop/web-1"}}}}
+		m.preflight = drain.Report{Tiers: []drain.Tier{{Pods: []string{"shop/web-1"}}}}
 		m.start(Run)
 		m.want(true)
 		m.awaitPhase(status.BackingOff)
@@ -264,7 +264,7 @@ func TestDryRun(t *testing.T) {
 func TestHoldOnTimeout(t *testing.T) {
 	run(t, func(t *testing.T, m *machine) {
 		m.settings.HoldOnTimeout = true
-		m.drainEnd = func() node.Result { return node.Result{Err: node.ErrDrainTimeout} }
+		m.drainEnd = func() drain.Result { return drain.Result{Err: drain.ErrTimeout} }
 		m.start(Run)
 		m.want(true)
 		m.awaitPhase(status.Held)

@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -22,7 +22,7 @@ type watching struct {
 	gates   bool // a gate that closes ends the step
 	whole   bool // nothing else ends it: no other configuration, no gate that closes only for a moment
 	queue   <-chan lock.Report
-	drain   <-chan node.Progress
+	drain   <-chan drain.Progress
 	missing <-chan missing
 }
 
@@ -179,7 +179,7 @@ func (r *Runner) tellOnce(q status.Queue) {
 	r.uncounted = q.Uncounted
 }
 
-func (r *Runner) showDrain(p node.Progress) {
+func (r *Runner) showDrain(p drain.Progress) {
 	drain := status.Drain{Pods: p.Total, Gone: p.Gone}
 	for _, h := range p.Held {
 		drain.Held = append(drain.Held, h.String())
@@ -192,7 +192,7 @@ func (r *Runner) showDrain(p node.Progress) {
 const mostHeld = 3
 
 // sayHeld logs a pod that holds up the drain, once.
-func (r *Runner) sayHeld(h node.HeldPod) {
+func (r *Runner) sayHeld(h drain.HeldPod) {
 	pod := h.Namespace + "/" + h.Name
 	if r.heldTold[pod] || len(r.heldTold) >= mostHeld {
 		return

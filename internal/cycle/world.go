@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
@@ -32,11 +33,11 @@ type Node interface {
 
 // Pods moves the pods off our node.
 type Pods interface {
-	Drain(ctx context.Context, o node.DrainOptions, report func(node.Progress)) node.Result
+	Drain(ctx context.Context, o drain.Options, report func(drain.Progress)) drain.Result
 	// Preflight tells what a drain would do now. It changes nothing.
-	Preflight(ctx context.Context, o node.DrainOptions) (node.Report, error)
+	Preflight(ctx context.Context, o drain.Options) (drain.Report, error)
 	// AwaitDetached waits until no volume is attached, at most so long, and tells what is left.
-	AwaitDetached(ctx context.Context, limit time.Duration, report func(node.Volumes)) (node.Volumes, error)
+	AwaitDetached(ctx context.Context, limit time.Duration, report func(drain.Volumes)) (drain.Volumes, error)
 }
 
 // Signs is what others can see on our Node object.

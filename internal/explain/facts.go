@@ -172,7 +172,7 @@ func shellName(name string) string {
 	return ""
 }
 
-// The forms of node.HeldPod's text.
+// The forms of drain.HeldPod's text.
 var (
 	heldPod    = pattern(`^pod ([-.a-z0-9]+)/([-.a-z0-9]+) `)
 	heldBudget = pattern(`^pod \S+ held by PodDisruptionBudget ([-.a-z0-9]+)/([-.a-z0-9]+)(?::|$)`)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 var announcedAt = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -79,47 +80,45 @@ func FuzzParseAnnouncement(f *testing.F) {
 }
 
 // serveAnnouncements adds JSON patches of the annotation to the API.
-func serveAnnouncements(api *fakeAPI) {
-	api.before = func(req *http.Request) (*http.Response, error) {
+func serveAnnouncements(api *fakeapi.API) {
+	api.Before = func(req *http.Request) (*http.Response, error) {
 		if req.Header.Get("Content-Type") != string(types.JSONPatchType) {
 			return nil, nil
 		}
-		requests := api.requests(http.MethodPatch, "/n1")
+		requests := api.Requests(http.MethodPatch, "/n1")
 		var steps []struct{ Op, Path, Value string }
-		if err := json.Unmarshal([]byte(requests[len(requests)-1].body), &steps); err != nil || len(steps) != 2 ||
+		if err := json.Unmarshal([]byte(requests[len(requests)-1].Body), &steps); err != nil || len(steps) != 2 ||
 			steps[0].Op != "test" || steps[1].Op != "replace" || steps[1].Path != "/metadata/annotations/kured.dev~1status" {
-			return refuse(apierrors.NewBadRequest(fmt.Sprint(steps, err))), nil
+			return fakeapi.Refuse(apierrors.NewBadRequest(fmt.Sprint(steps, err))), nil
 		}
-		api.mu.Lock()
-		is := api.node.Annotations[StatusAnnotation]
-		api.mu.Unlock()
+		is := api.Node().Annotations[StatusAnnotation]
 		if is != steps[0].Value { // as k8s.io/apiserver/pkg/endpoints/handlers/patch.go answers
-			return refuse(&apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid}}), nil
+			return fakeapi.Refuse(&apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid}}), nil
 		}
-		api.setNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = steps[1].Value })
-		return reply(http.StatusOK, api.node), nil
+		api.SetNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = steps[1].Value })
+		return fakeapi.Reply(http.StatusOK, api.Node()), nil
 	}
 }
 
 func TestAnnounce(t *testing.T) {
-	api := newFakeAPI(t)
-	api.setNode(func(obj *corev1.Node) { obj.Annotations = map[string]string{"x": "y"} })
+	api := fakeapi.New(t)
+	api.SetNode(func(obj *corev1.Node) { obj.Annotations = map[string]string{"x": "y"} })
 	serveAnnouncements(api)
-	n := New(api.client(), "n1", bootA)
+	n := New(api.Client(), "n1", bootA)
 	c := Chronicle{Node: n, Annotate: true, Version: "1"}
 	known := ""
 	step := func(s status.Status, rebooted time.Time, gets, patches int, want string) {
 		t.Helper()
-		before := len(api.requests("", ""))
+		before := len(api.Requests("", ""))
 		is, err := c.Announce(t.Context(), s, rebooted, known)
 		if err != nil {
 			t.Fatal(err)
 		}
 		known = is
-		all := api.requests("", "")[before:]
+		all := api.Requests("", "")[before:]
 		var got [2]int
 		for _, r := range all {
-			if r.method == http.MethodGet {
+			if r.Method == http.MethodGet {
 				got[0]++
 			} else {
 				got[1]++
@@ -128,7 +127,7 @@ func TestAnnounce(t *testing.T) {
 		if got != [2]int{gets, patches} {
 			t.Errorf("%d reads and %d writes, want %d and %d", got[0], got[1], gets, patches)
 		}
-		if on := api.node.Annotations[StatusAnnotation]; on != is || !strings.Contains(on, want) || (want == "") != (on == "") {
+		if on := api.Node().Annotations[StatusAnnotation]; on != is || !strings.Contains(on, want) || (want == "") != (on == "") {
 			t.Errorf("announced %s, known %s, want %s", on, is, want)
 		}
 	}
@@ -144,22 +143,22 @@ func TestAnnounce(t *testing.T) {
 
 	// Another process has announced meanwhile: what it knows of the reboot stays.
 	other := announce(idle, announcedAt.Add(time.Hour), "1").encode()
-	api.setNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = other })
+	api.SetNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = other })
 	blocked := status.Status{Phase: status.Blocked, Reason: status.OutsideWindow, Since: announcedAt, Boot: bootA}
 	step(blocked, time.Time{}, 1, 2, `"rebooted":"2026-11-22T13:00:00Z"`)
-	api.setNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = other })
+	api.SetNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = other })
 	step(idle, time.Time{}, 1, 1, other) // and says it already: only the failed try is a write
 	// Garbage, and none.
-	api.setNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = "what?" })
+	api.SetNode(func(obj *corev1.Node) { obj.Annotations[StatusAnnotation] = "what?" })
 	known = "what?"
 	step(idle, time.Time{}, 0, 1, `"idle"`)
-	api.setNode(func(obj *corev1.Node) { delete(obj.Annotations, StatusAnnotation) })
+	api.SetNode(func(obj *corev1.Node) { delete(obj.Annotations, StatusAnnotation) })
 	step(drainingStatus(), time.Time{}, 1, 2, `"draining"`)
 
 	c.Annotate = false // from now on it is not wanted
 	step(idle, time.Time{}, 1, 1, "")
 	step(drainingStatus(), time.Time{}, 0, 0, "")
-	if api.node.Annotations["x"] != "y" {
+	if api.Node().Annotations["x"] != "y" {
 		t.Error("somebody else's annotation is gone")
 	}
 	if err := CheckDress(Dress{AnnotationsAfter: map[string]string{StatusAnnotation: "x"}}, "", true); err == nil {

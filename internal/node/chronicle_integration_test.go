@@ -19,51 +19,51 @@ import (
 // With the kubelet's credential, beside the kubelet that writes the same Node: the annotation is replaced in one request,
 // what another process of kured's wrote is not lost, and kubectl describe node tells the story.
 func TestChronicleReal(t *testing.T) {
-	l := newLab(t, "chronicle")
-	machine := l.machine("one")
-	kured := l.kured(machine)
+	l := plane.New(t, "chronicle")
+	machine := l.Machine("one")
+	kured := kuredOn(t, l, machine)
 	boot, err := node.NormalizeBootID(machine.BootID())
-	l.must(err)
+	l.Must(err)
 	began := time.Now()
 	daemon := node.Chronicle{Node: kured, Annotate: true, Recorder: &node.Recorder{}, Version: "1"}
 	return_ := daemon
 	at := func(phase status.Phase, reason status.Reason, detail string) status.Status {
 		return status.Status{Phase: phase, Reason: reason, Detail: detail, Since: time.Now(), Boot: boot}
 	}
-	known, err := daemon.Announce(t.Context(), at(status.Idle, "", ""), time.Time{}, l.get(kured).Announced)
-	l.must(err)
+	known, err := daemon.Announce(t.Context(), at(status.Idle, "", ""), time.Time{}, stateOf(t, kured).Announced)
+	l.Must(err)
 	for range 3 {
 		for _, s := range []status.Status{at(status.Queued, status.LockFull, "held by node-b"), at(status.Draining, "", "1 of 2 pods gone")} {
 			known, err = daemon.Announce(t.Context(), s, time.Time{}, known)
-			l.must(err)
-			l.must(daemon.Record(t.Context(), s))
+			l.Must(err)
+			l.Must(daemon.Record(t.Context(), s))
 		}
 	}
-	writes := l.requests(began, func(r testenv.Request) bool { return r.Verb != "get" && r.Resource == "nodes" })
+	writes := l.Requests(began, func(r testenv.Request) bool { return r.Verb != "get" && r.Resource == "nodes" })
 	if len(writes) != 7 {
 		t.Errorf("%d writes of the Node for 7 changes: %v", len(writes), writes)
 	}
-	if got := l.get(kured).Announced; got != known || !strings.Contains(got, `"draining"`) {
+	if got := stateOf(t, kured).Announced; got != known || !strings.Contains(got, `"draining"`) {
 		t.Errorf("announced %s, known %s", got, known)
 	}
 	_, err = return_.Announce(t.Context(), at(status.Idle, "", ""), time.Now(), known)
-	l.must(err)
+	l.Must(err)
 	if _, err = daemon.Announce(t.Context(), at(status.Blocked, status.OutsideWindow, ""), time.Time{}, known); err != nil {
 		t.Errorf("on top of another process's: %v", err)
 	}
-	if a, err := node.ParseAnnouncement(l.get(kured).Announced); err != nil || a.Phase != status.Blocked || time.Since(a.Rebooted) > time.Hour {
+	if a, err := node.ParseAnnouncement(stateOf(t, kured).Announced); err != nil || a.Phase != status.Blocked || time.Since(a.Rebooted) > time.Hour {
 		t.Errorf("after two processes: %+v, %v", a, err)
 	}
 	// The annotation is gone meanwhile.
-	_, err = l.k8s.CoreV1().Nodes().Patch(t.Context(), machine.Name(), types.MergePatchType, []byte(`{"metadata":{"annotations":{"kured.dev/status":null}}}`), metav1.PatchOptions{})
-	l.must(err)
-	if _, err := daemon.Announce(t.Context(), at(status.Idle, "", ""), time.Time{}, known); err != nil || !strings.Contains(l.get(kured).Announced, `"idle"`) {
+	_, err = l.Admin.CoreV1().Nodes().Patch(t.Context(), machine.Name(), types.MergePatchType, []byte(`{"metadata":{"annotations":{"kured.dev/status":null}}}`), metav1.PatchOptions{})
+	l.Must(err)
+	if _, err := daemon.Announce(t.Context(), at(status.Idle, "", ""), time.Time{}, known); err != nil || !strings.Contains(stateOf(t, kured).Announced, `"idle"`) {
 		t.Errorf("after somebody removed it: %v", err)
 	}
 
-	shown, err := l.k8s.CoreV1().Events("").SearchWithContext(t.Context(), scheme.Scheme,
+	shown, err := l.Admin.CoreV1().Events("").SearchWithContext(t.Context(), scheme.Scheme,
 		&corev1.ObjectReference{Kind: "Node", Name: machine.Name(), UID: types.UID(machine.Name())})
-	l.must(err)
+	l.Must(err)
 	var told []string
 	for _, e := range shown.Items {
 		if e.Source.Component == "kured" && e.Source.Host == machine.Name() && e.Count == 3 {

@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 const (
@@ -32,13 +34,13 @@ func (c cordoned) put(obj *corev1.Node) {
 	}
 }
 
-func (f *fakeAPI) cordoned() cordoned {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.node.Annotations["other"] != "stays" {
-		f.t.Error("another annotation was lost")
+func cordonedOn(t *testing.T, api *fakeapi.API) cordoned {
+	t.Helper()
+	obj := api.Node()
+	if obj.Annotations["other"] != "stays" {
+		t.Error("another annotation was lost")
 	}
-	return cordoned{f.node.Spec.Unschedulable, f.node.Annotations[MarkAnnotation]}
+	return cordoned{obj.Spec.Unschedulable, obj.Annotations[MarkAnnotation]}
 }
 
 func TestCordonAndUncordon(t *testing.T) {
@@ -63,9 +65,9 @@ func TestCordonAndUncordon(t *testing.T) {
 		{name: "uncordon: only the mark is left", before: cordoned{false, bootA}, after: cordoned{}, says: true, writes: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			api := newFakeAPI(t)
-			api.setNode(tt.before.put)
-			n := New(api.client(), "n1", bootA)
+			api := fakeapi.New(t)
+			api.SetNode(tt.before.put)
+			n := New(api.Client(), "n1", bootA)
 			do := func(ctx context.Context) (bool, error) { return n.Uncordon(ctx, tt.before.mark) }
 			if tt.cordon {
 				do = n.Cordon
@@ -74,10 +76,10 @@ func TestCordonAndUncordon(t *testing.T) {
 			if err != nil || says != tt.says {
 				t.Errorf("got %v, %v; want %v", says, err, tt.says)
 			}
-			if got := api.cordoned(); got != tt.after {
+			if got := cordonedOn(t, api); got != tt.after {
 				t.Errorf("Node is %+v, want %+v", got, tt.after)
 			}
-			if got := len(api.requests(http.MethodPatch, "")); got != tt.writes {
+			if got := len(api.Requests(http.MethodPatch, "")); got != tt.writes {
 				t.Errorf("%d writes, want %d", got, tt.writes)
 			}
 		})
@@ -85,14 +87,14 @@ func TestCordonAndUncordon(t *testing.T) {
 }
 
 func TestUncordonOfASchedulableNodeLeavesSpecAlone(t *testing.T) {
-	api := newFakeAPI(t)
-	api.setNode(cordoned{false, bootA}.put)
-	if _, err := New(api.client(), "n1", bootA).Uncordon(t.Context(), bootA); err != nil {
+	api := fakeapi.New(t)
+	api.SetNode(cordoned{false, bootA}.put)
+	if _, err := New(api.Client(), "n1", bootA).Uncordon(t.Context(), bootA); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range api.requests(http.MethodPatch, "") {
-		if strings.Contains(r.body, "unschedulable") {
-			t.Errorf("patch %s touches unschedulable", r.body)
+	for _, r := range api.Requests(http.MethodPatch, "") {
+		if strings.Contains(r.Body, "unschedulable") {
+			t.Errorf("patch %s touches unschedulable", r.Body)
 		}
 	}
 }
@@ -100,21 +102,21 @@ func TestUncordonOfASchedulableNodeLeavesSpecAlone(t *testing.T) {
 // A person cordons between our read and our write: the write is refused, and the new read decides.
 func TestCordonLosesAgainstAPerson(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
-		api.setNode(cordoned{}.put)
+		api := fakeapi.New(t)
+		api.SetNode(cordoned{}.put)
 		once := false
-		api.before = func(req *http.Request) (*http.Response, error) {
+		api.Before = func(req *http.Request) (*http.Response, error) {
 			if req.Method == http.MethodPatch && !once {
 				once = true
-				api.setNode(cordoned{true, ""}.put)
+				api.SetNode(cordoned{true, ""}.put)
 			}
 			return nil, nil
 		}
-		marked, err := New(api.client(), "n1", bootA).Cordon(t.Context())
+		marked, err := New(api.Client(), "n1", bootA).Cordon(t.Context())
 		if marked || err != nil {
 			t.Errorf("Cordon = %v, %v; want false", marked, err)
 		}
-		if got, want := api.cordoned(), (cordoned{true, ""}); got != want {
+		if got, want := cordonedOn(t, api), (cordoned{true, ""}); got != want {
 			t.Errorf("Node is %+v, want %+v", got, want)
 		}
 	})
@@ -124,17 +126,17 @@ func TestCordonLosesAgainstAPerson(t *testing.T) {
 func TestLostReplies(t *testing.T) {
 	for _, cordon := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			api := newFakeAPI(t)
-			api.setNode(cordoned{!cordon, map[bool]string{false: bootA}[cordon]}.put)
+			api := fakeapi.New(t)
+			api.SetNode(cordoned{!cordon, map[bool]string{false: bootA}[cordon]}.put)
 			lost := 0
-			api.after = func(req *http.Request, resp *http.Response) (*http.Response, error) {
+			api.After = func(req *http.Request, resp *http.Response) (*http.Response, error) {
 				if req.Method == http.MethodPatch {
 					lost++
 					return nil, errors.New("connection reset by peer")
 				}
 				return resp, nil
 			}
-			n := New(api.client(), "n1", bootA)
+			n := New(api.Client(), "n1", bootA)
 			do, want := func(ctx context.Context) (bool, error) { return n.Uncordon(ctx, bootA) }, cordoned{}
 			if cordon {
 				do, want = n.Cordon, cordoned{true, bootA}
@@ -143,7 +145,7 @@ func TestLostReplies(t *testing.T) {
 			if !says || err != nil || lost != 1 {
 				t.Errorf("cordon %v: got %v, %v after %d writes; want true after 1", cordon, says, err, lost)
 			}
-			if got := api.cordoned(); got != want {
+			if got := cordonedOn(t, api); got != want {
 				t.Errorf("Node is %+v, want %+v", got, want)
 			}
 		})
@@ -159,10 +161,10 @@ func TestCordonGivesUp(t *testing.T) {
 		want     string
 	}{
 		{"conflict for ever", func() (*http.Response, error) {
-			return refuse(apierrors.NewConflict(nodes, "n1", errors.New("changed"))), nil
+			return fakeapi.Refuse(apierrors.NewConflict(nodes, "n1", errors.New("changed"))), nil
 		}, writeAttempts, "cordon node n1: "},
 		{"forbidden", func() (*http.Response, error) {
-			return refuse(apierrors.NewForbidden(nodes, "n1", errors.New("not yours"))), nil
+			return fakeapi.Refuse(apierrors.NewForbidden(nodes, "n1", errors.New("not yours"))), nil
 		}, 1, "not yours"},
 		{"no connection", func() (*http.Response, error) {
 			return nil, errors.New("connection refused")
@@ -170,19 +172,19 @@ func TestCordonGivesUp(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				api := newFakeAPI(t)
-				api.setNode(cordoned{}.put)
-				api.before = func(req *http.Request) (*http.Response, error) {
+				api := fakeapi.New(t)
+				api.SetNode(cordoned{}.put)
+				api.Before = func(req *http.Request) (*http.Response, error) {
 					if req.Method == http.MethodPatch {
 						return tt.answer()
 					}
 					return nil, nil
 				}
-				marked, err := New(api.client(), "n1", bootA).Cordon(t.Context())
+				marked, err := New(api.Client(), "n1", bootA).Cordon(t.Context())
 				if marked || err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("Cordon = %v, %v; want an error with %q", marked, err, tt.want)
 				}
-				if got := len(api.requests(http.MethodPatch, "")); got != tt.requests {
+				if got := len(api.Requests(http.MethodPatch, "")); got != tt.requests {
 					t.Errorf("%d writes, want %d", got, tt.requests)
 				}
 			})
@@ -192,24 +194,24 @@ func TestCordonGivesUp(t *testing.T) {
 
 func TestCordonStopsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
-		api.setNode(cordoned{}.put)
+		api := fakeapi.New(t)
+		api.SetNode(cordoned{}.put)
 		ctx, cancel := context.WithCancel(t.Context())
-		api.before = func(*http.Request) (*http.Response, error) {
+		api.Before = func(*http.Request) (*http.Response, error) {
 			cancel()
 			return nil, errors.New("connection refused")
 		}
-		if _, err := New(api.client(), "n1", bootA).Cordon(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := New(api.Client(), "n1", bootA).Cordon(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("err = %v, want context.Canceled", err)
 		}
-		if got := len(api.requests("", "")); got != 1 {
+		if got := len(api.Requests("", "")); got != 1 {
 			t.Errorf("%d requests, want 1", got)
 		}
 	})
 }
 
 func TestNoSuchNode(t *testing.T) {
-	n := New(newFakeAPI(t).client(), "n1", bootA)
+	n := New(fakeapi.New(t).Client(), "n1", bootA)
 	_, errGet := n.Get(t.Context())
 	_, errCordon := n.Cordon(t.Context())
 	_, errUncordon := n.Uncordon(t.Context(), bootA)

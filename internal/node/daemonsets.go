@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kured-host/kured/internal/mirror"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -23,7 +24,7 @@ const bootSlack = 5 * time.Minute
 // asked). A pod that a DaemonSet has not made yet, or that is not bound yet, is not waited for: a kubelet may not list
 // DaemonSets.
 func (n *Node) AwaitDaemonSets(ctx context.Context, report func(missing string)) error {
-	return await(ctx, newMirror(n.listPods, n.watchPods), "the DaemonSet pods are", report,
+	return await(ctx, mirror.OfPods(n.client, n.name), "the DaemonSet pods are", report,
 		func(pods []*corev1.Pod, synced bool, trouble error) (string, <-chan time.Time) {
 			return n.missingPods(pods, synced, trouble), nil
 		})
@@ -51,7 +52,7 @@ func (n *Node) missingPods(pods []*corev1.Pod, synced bool, trouble error) strin
 	if len(missing) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d of %s not Ready: %s", len(missing), count(all, "DaemonSet pod"), firstThree(missing, "pod"))
+	return fmt.Sprintf("%d of %s not Ready: %s", len(missing), status.Count(all, "DaemonSet pod"), status.FirstThree(missing, "pod"))
 }
 
 func ofDaemonSet(pod *corev1.Pod) bool {

@@ -13,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 func podOf(kind, name string, change ...func(*corev1.Pod)) *corev1.Pod {
@@ -72,7 +74,7 @@ func TestMissingPods(t *testing.T) {
 			"4 of 5 DaemonSet pods not Ready: ns/a is Running; ns/b is Running; ns/c is Running; and 1 more pod"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := New(newFakeAPI(t).client(), "n1", bootA, WithBootTime(tt.booted))
+			n := New(fakeapi.New(t).Client(), "n1", bootA, WithBootTime(tt.booted))
 			if got := n.missingPods(tt.pods, true, nil); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
@@ -83,15 +85,15 @@ func TestMissingPods(t *testing.T) {
 // A boot: the API server is down, then it shows the pods of before, the kubelet starts them one after the other.
 func TestAwaitDaemonSetsTellsTheWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
+		api := fakeapi.New(t)
 		old := startedAt(time.Now().Add(-time.Hour))
 		yes := podReady(corev1.ConditionTrue, "")
-		a := api.addPod(podOf("DaemonSet", "a", yes, old))
-		b := api.addPod(podOf("DaemonSet", "b", yes, old))
-		api.addPod(podOf("ReplicaSet", "never"))
+		a := api.AddPod(podOf("DaemonSet", "a", yes, old))
+		b := api.AddPod(podOf("DaemonSet", "b", yes, old))
+		api.AddPod(podOf("ReplicaSet", "never"))
 		var down atomic.Bool
 		down.Store(true)
-		api.before = func(*http.Request) (*http.Response, error) {
+		api.Before = func(*http.Request) (*http.Response, error) {
 			if down.Load() {
 				return nil, errors.New("connection refused")
 			}
@@ -102,7 +104,7 @@ func TestAwaitDaemonSetsTellsTheWay(t *testing.T) {
 			for _, c := range change {
 				c(pod)
 			}
-			api.addPod(pod)
+			api.AddPod(pod)
 		}
 		go func() {
 			time.Sleep(time.Minute)
@@ -114,7 +116,7 @@ func TestAwaitDaemonSetsTellsTheWay(t *testing.T) {
 			again(b, startedAt(time.Now()))
 		}()
 		var told []string
-		n := New(api.client(), "n1", bootA, WithBootTime(time.Now()))
+		n := New(api.Client(), "n1", bootA, WithBootTime(time.Now()))
 		if err := n.AwaitDaemonSets(t.Context(), func(s string) { told = append(told, s) }); err != nil {
 			t.Fatal(err)
 		}
@@ -133,11 +135,11 @@ func TestAwaitDaemonSetsTellsTheWay(t *testing.T) {
 
 func TestAwaitDaemonSetsSaysWhatIsMissingWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
-		api.addPod(podOf("DaemonSet", "a"))
+		api := fakeapi.New(t)
+		api.AddPod(podOf("DaemonSet", "a"))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		err := New(api.client(), "n1", bootA).AwaitDaemonSets(ctx, nil)
+		err := New(api.Client(), "n1", bootA).AwaitDaemonSets(ctx, nil)
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the DaemonSet pods are not Ready in this boot: 1 of 1 DaemonSet pod not Ready: ns/a is Running") {
 			t.Errorf("err = %v", err)
 		}
@@ -152,51 +154,51 @@ func TestAwaitStillReady(t *testing.T) {
 	yes, no := reports(bootADashed, corev1.ConditionTrue, "", ""), reports(bootADashed, corev1.ConditionFalse, "KubeletNotReady", "")
 	for _, tt := range []struct {
 		name    string
-		happens func(api *fakeAPI, down *atomic.Bool)
+		happens func(api *fakeapi.API, down *atomic.Bool)
 		took    time.Duration
 		told    []string
 	}{
-		{"no break", func(api *fakeAPI, _ *atomic.Bool) {
-			api.setNode(func(obj *corev1.Node) { obj.Labels = texts{"a": "b"} })
+		{"no break", func(api *fakeapi.API, _ *atomic.Bool) {
+			api.SetNode(func(obj *corev1.Node) { obj.Labels = texts{"a": "b"} })
 		}, time.Minute, nil},
-		{"a break", func(api *fakeAPI, _ *atomic.Bool) {
-			since := api.node.Status.Conditions[1].LastTransitionTime
-			api.setNode(no)
+		{"a break", func(api *fakeapi.API, _ *atomic.Bool) {
+			since := api.Node().Status.Conditions[1].LastTransitionTime
+			api.SetNode(no)
 			time.Sleep(time.Second)
-			api.setNode(func(obj *corev1.Node) { yes(obj); obj.Status.Conditions[1].LastTransitionTime = since }) // it has no parts of a second
+			api.SetNode(func(obj *corev1.Node) { yes(obj); obj.Status.Conditions[1].LastTransitionTime = since }) // it has no parts of a second
 		}, 91 * time.Second, []string{"Ready is False: KubeletNotReady"}},
-		{"not seen: the watch is cut, and nothing happened", func(api *fakeAPI, down *atomic.Bool) {
+		{"not seen: the watch is cut, and nothing happened", func(api *fakeapi.API, down *atomic.Bool) {
 			down.Store(true)
-			api.cut()
+			api.Cut()
 			time.Sleep(10 * time.Second)
 			down.Store(false)
 		}, time.Minute, []string{"the Node cannot be watched: "}},
-		{"not seen: there was a break", func(api *fakeAPI, down *atomic.Bool) {
+		{"not seen: there was a break", func(api *fakeapi.API, down *atomic.Bool) {
 			down.Store(true)
-			api.cut()
+			api.Cut()
 			time.Sleep(5 * time.Second)
-			api.setNode(yes)
-			api.setNode(at)
+			api.SetNode(yes)
+			api.SetNode(at)
 			time.Sleep(5 * time.Second)
 			down.Store(false)
 		}, 100 * time.Second, []string{"the Node cannot be watched: "}},
-		{"not seen at the end", func(api *fakeAPI, down *atomic.Bool) {
+		{"not seen at the end", func(api *fakeapi.API, down *atomic.Bool) {
 			down.Store(true)
-			api.cut()
+			api.Cut()
 			time.Sleep(40 * time.Second)
 			down.Store(false)
 		}, 70 * time.Second, []string{"the Node cannot be watched: "}},
-		{"another Node", func(api *fakeAPI, _ *atomic.Bool) {
-			api.setNode(func(obj *corev1.Node) { obj.UID = "another"; obj.CreationTimestamp = metav1.Now() })
+		{"another Node", func(api *fakeapi.API, _ *atomic.Bool) {
+			api.SetNode(func(obj *corev1.Node) { obj.UID = "another"; obj.CreationTimestamp = metav1.Now() })
 		}, 90 * time.Second, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				api := newFakeAPI(t)
-				api.setNode(yes)
-				api.setNode(at)
+				api := fakeapi.New(t)
+				api.SetNode(yes)
+				api.SetNode(at)
 				var down atomic.Bool
-				api.before = func(*http.Request) (*http.Response, error) {
+				api.Before = func(*http.Request) (*http.Response, error) {
 					if down.Load() {
 						return nil, errors.New("connection refused")
 					}
@@ -208,7 +210,7 @@ func TestAwaitStillReady(t *testing.T) {
 				}()
 				begun := time.Now()
 				var told []string
-				err := New(api.client(), "n1", bootA).AwaitStillReady(t.Context(), time.Minute, func(s string) { told = append(told, s) })
+				err := New(api.Client(), "n1", bootA).AwaitStillReady(t.Context(), time.Minute, func(s string) { told = append(told, s) })
 				// The watch is taken up again with a delay of its own.
 				if took := time.Since(begun); err != nil || took < tt.took || took > tt.took+15*time.Second {
 					t.Errorf("%v after %s, want %s", err, took, tt.took)

@@ -18,23 +18,24 @@ import (
 	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/testenv"
+	"github.com/kured-host/kured/internal/testenv/lab"
 	"github.com/kured-host/kured/internal/testenv/standin"
 )
 
 // dedicated is an identity of kured's own for that machine, under the policies of identity.yaml.
-func (l *lab) dedicated(m *testenv.Node) kubernetes.Interface {
-	l.t.Helper()
+func dedicated(t *testing.T, l *lab.Lab, m *testenv.Node) kubernetes.Interface {
+	t.Helper()
 	manifest, err := os.ReadFile("../../packaging/kubernetes/identity.yaml")
-	l.must(err)
-	l.must(l.cp.Apply(l.t.Context(), manifest))
-	credential, err := l.cp.Issue(testenv.Subject{User: "kured:node:" + m.Name(), Groups: []string{"kured:nodes"}})
-	l.must(err)
+	l.Must(err)
+	l.Must(l.Plane.Apply(t.Context(), manifest))
+	credential, err := l.Plane.Issue(testenv.Subject{User: "kured:node:" + m.Name(), Groups: []string{"kured:nodes"}})
+	l.Must(err)
 	config := credential.Config()
-	config.UserAgent, config.QPS, config.Burst = l.name, 200, 400
+	config.UserAgent, config.QPS, config.Burst = l.Name, 200, 400
 	client, err := kubernetes.NewForConfig(config)
-	l.must(err)
-	l.until("the policy is in force", func() bool {
-		_, err := patchNode(l.t.Context(), client, m.Name(), `{"metadata":{"labels":{"example.org/probe":"x"}}}`, true)
+	l.Must(err)
+	l.Until("the policy is in force", func() bool {
+		_, err := patchNode(t.Context(), client, m.Name(), `{"metadata":{"labels":{"example.org/probe":"x"}}}`, true)
 		return err != nil && strings.Contains(err.Error(), "kured-node")
 	})
 	return client
@@ -51,9 +52,9 @@ func patchNode(ctx context.Context, client kubernetes.Interface, name, patch str
 // What CheckDress says of a kubelet's labels and taints is what the API server does: each name is tried, to add it, to change
 // it and to remove it.
 func TestKubeletsNamesReal(t *testing.T) {
-	l := newLab(t, "names")
-	machine := l.machine("one")
-	kubelet := l.kubelet(machine, l.name)
+	l := plane.New(t, "names")
+	machine := l.Machine("one")
+	kubelet := l.Kubelet(machine, l.Name)
 	refused := 0
 	for _, key := range []string{
 		"plain", "example.org/x", "kured.dev/x", "kubernetes.io.example.org/x", "notkubernetes.io/x", "x.notk8s.io/x",
@@ -78,13 +79,13 @@ func TestKubeletsNamesReal(t *testing.T) {
 			}
 		}
 		label := func(value string) string { return fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, key, value) }
-		before, err := l.k8s.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
-		l.must(err)
+		before, err := l.Admin.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
+		l.Must(err)
 		if _, there := before.Labels[key]; !there {
 			try("add", label(`"x"`))
 		}
-		_, err = patchNode(t.Context(), l.k8s, machine.Name(), label(`"theirs"`), false)
-		l.must(err)
+		_, err = patchNode(t.Context(), l.Admin, machine.Name(), label(`"theirs"`), false)
+		l.Must(err)
 		try("change", label(`"x"`))
 		try("remove", label(`null`))
 		again, there := before.Labels[key]
@@ -92,15 +93,15 @@ func TestKubeletsNamesReal(t *testing.T) {
 		if there {
 			value = fmt.Sprintf("%q", again)
 		}
-		_, err = patchNode(t.Context(), l.k8s, machine.Name(), label(value), false)
-		l.must(err)
+		_, err = patchNode(t.Context(), l.Admin, machine.Name(), label(value), false)
+		l.Must(err)
 	}
 	if refused < 10 {
 		t.Errorf("only %d names refused", refused)
 	}
 	// Annotations are no matter.
 	_, err := patchNode(t.Context(), kubelet, machine.Name(), `{"metadata":{"annotations":{"node-role.kubernetes.io/x":"y"}}}`, true)
-	l.must(err)
+	l.Must(err)
 
 	const taint = "example.org/waits"
 	if node.CheckDress(node.Dress{}, taint, true) == nil || node.CheckDress(node.Dress{}, taint, false) != nil {
@@ -114,22 +115,22 @@ func TestKubeletsNamesReal(t *testing.T) {
 // A whole cycle with a kubelet's credential: the dress of the boot before comes off in the next one, under a person's cordon,
 // too, and while the kubelet goes on writing its status.
 func TestDressReal(t *testing.T) {
-	l := newLab(t, "dress")
-	machine := l.machine("one")
-	kubelet := l.kubelet(machine, l.name)
+	l := plane.New(t, "dress")
+	machine := l.Machine("one")
+	kubelet := l.Kubelet(machine, l.Name)
 	dress := node.Dress{
 		LabelsBefore: map[string]string{"example.org/state": "rebooting-{reason}"}, LabelsAfter: map[string]string{"example.org/state": "up-{boot}"},
 		AnnotationsBefore:        map[string]string{"example.org/why": "{reason} since {time}"},
 		ExcludeFromLoadBalancers: true,
 		Reason:                   func() string { return "linux-image-6.1.0-40" },
 	}
-	l.must(node.CheckDress(dress, "", true))
+	l.Must(node.CheckDress(dress, "", true))
 	self := func() *node.Node { return node.New(kubelet, machine.Name(), machine.BootID(), node.WithDress(dress)) }
-	l.must(self().Rehearse(t.Context()))
+	l.Must(self().Rehearse(t.Context()))
 	shows := func(state string, lb bool, annotated bool) {
 		t.Helper()
-		obj, err := l.k8s.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
-		l.must(err)
+		obj, err := l.Admin.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
+		l.Must(err)
 		_, hasLB := obj.Labels[corev1.LabelNodeExcludeBalancers]
 		why := obj.Annotations["example.org/why"]
 		if obj.Labels["example.org/state"] != state || hasLB != lb || (why != "") != annotated || annotated && !strings.HasPrefix(why, "linux-image-6.1.0-40 since 20") {
@@ -140,35 +141,35 @@ func TestDressReal(t *testing.T) {
 	for _, person := range []bool{false, true} {
 		before := ""
 		if person {
-			l.person(machine.Name(), true)
-			obj, err := l.k8s.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
-			l.must(err)
+			l.Person(machine.Name(), true)
+			obj, err := l.Admin.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
+			l.Must(err)
 			before = obj.Labels["example.org/state"]
 		}
 		// Rolled back.
 		marked, err := self().Cordon(t.Context())
-		if l.must(err); marked == person {
+		if l.Must(err); marked == person {
 			t.Errorf("marked %v under a person's cordon: %v", marked, person)
 		}
 		shows("rebooting-linux-image-6.1.0-40", true, true)
-		s := l.get(self())
+		s := stateOf(t, self())
 		if s.Dressed == "" || !person && s.Dressed != s.Mark {
 			t.Errorf("state %+v", s)
 		}
 		_, err = self().Uncordon(t.Context(), s.Dressed)
-		l.must(err)
+		l.Must(err)
 		shows(before, false, false)
 		// Rebooted.
 		_, err = self().Cordon(t.Context())
-		l.must(err)
-		l.must(machine.Reboot())
-		l.must(machine.AwaitReady(t.Context()))
+		l.Must(err)
+		l.Must(machine.Reboot())
+		l.Must(machine.AwaitReady(t.Context()))
 		shows("rebooting-linux-image-6.1.0-40", true, true)
-		s = l.get(self())
+		s = stateOf(t, self())
 		_, err = self().Uncordon(t.Context(), s.Dressed)
-		l.must(err)
-		shows("up-"+l.get(self()).BootID, false, false)
-		if s := l.get(self()); s.Unschedulable != person || s.Dressed != "" {
+		l.Must(err)
+		shows("up-"+stateOf(t, self()).BootID, false, false)
+		if s := stateOf(t, self()); s.Unschedulable != person || s.Dressed != "" {
 			t.Errorf("state %+v", s)
 		}
 	}
@@ -176,9 +177,9 @@ func TestDressReal(t *testing.T) {
 
 // What the policy of an identity of kured's own lets through, and what it does not.
 func TestDressRealWithAnIdentityOfItsOwn(t *testing.T) {
-	l := newLab(t, "dress-own")
-	machine, other := l.machine("one"), l.machine("two")
-	client := l.dedicated(machine)
+	l := plane.New(t, "dress-own")
+	machine, other := l.Machine("one"), l.Machine("two")
+	client := dedicated(t, l, machine)
 	self := func(d node.Dress) *node.Node {
 		return node.New(client, machine.Name(), machine.BootID(), node.WithDress(d))
 	}
@@ -187,29 +188,29 @@ func TestDressRealWithAnIdentityOfItsOwn(t *testing.T) {
 		ExcludeFromLoadBalancers: true,
 	}
 	bad := node.Dress{LabelsAfter: map[string]string{"example.org/state": "up"}}
-	l.must(self(good).Rehearse(t.Context()))
+	l.Must(self(good).Rehearse(t.Context()))
 	if _, err := self(good).Cordon(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := self(bad).Rehearse(t.Context()); !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "the list of the policy kured-node") {
 		t.Errorf("a label that is not in the list: %v", err)
 	}
-	_, err := self(good).Uncordon(t.Context(), l.get(self(good)).Mark)
-	l.must(err)
-	if got := l.get(self(good)); got.Dressed != "" || got.Unschedulable {
+	_, err := self(good).Uncordon(t.Context(), stateOf(t, self(good)).Mark)
+	l.Must(err)
+	if got := stateOf(t, self(good)); got.Dressed != "" || got.Unschedulable {
 		t.Errorf("state %+v", got)
 	}
 
-	l.must(self(good).SetWaiting(t.Context(), "kured.dev/waiting", true))
-	if got := l.get(self(good)).SoftTaints; len(got) != 1 || got[0] != "kured.dev/waiting" {
+	l.Must(self(good).SetWaiting(t.Context(), "kured.dev/waiting", true))
+	if got := stateOf(t, self(good)).SoftTaints; len(got) != 1 || got[0] != "kured.dev/waiting" {
 		t.Errorf("taints %v", got)
 	}
-	l.must(self(good).SetWaiting(t.Context(), "kured.dev/waiting", false))
+	l.Must(self(good).SetWaiting(t.Context(), "kured.dev/waiting", false))
 	if err := self(good).SetWaiting(t.Context(), "example.org/waiting", true); err == nil || !strings.Contains(err.Error(), "the list of the policy kured-node") {
 		t.Errorf("a taint that is not in the list: %v", err)
 	}
-	l.must(self(good).SetConditions(t.Context(), node.Conditions(status.Draining, "", "x")))
-	l.must(self(good).SetConditions(t.Context(), nil))
+	l.Must(self(good).SetConditions(t.Context(), node.Conditions(status.Draining, "", "x")))
+	l.Must(self(good).SetConditions(t.Context(), nil))
 
 	theirs := node.New(client, other.Name(), other.BootID(), node.WithDress(good))
 	if _, err := theirs.Cordon(t.Context()); err == nil {
@@ -225,13 +226,13 @@ func TestDressRealWithAnIdentityOfItsOwn(t *testing.T) {
 
 // Conditions with a kubelet's credential: they outlive the kubelet's status updates and the reboot, and Ready is the kubelet's.
 func TestConditionsReal(t *testing.T) {
-	l := newLab(t, "conditions")
-	machine := testenv.NewNode(t, l.cp, standin.Options{NodeName: l.name + "-one", Heartbeat: 50 * time.Millisecond})
-	kubelet := l.kubelet(machine, l.name)
+	l := plane.New(t, "conditions")
+	machine := testenv.NewNode(t, l.Plane, standin.Options{NodeName: l.Name + "-one", Heartbeat: 50 * time.Millisecond})
+	kubelet := l.Kubelet(machine, l.Name)
 	self := func() *node.Node { return node.New(kubelet, machine.Name(), machine.BootID()) }
 	conditions := func() map[string]string {
-		obj, err := l.k8s.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
-		l.must(err)
+		obj, err := l.Admin.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
+		l.Must(err)
 		out := map[string]string{}
 		for _, c := range obj.Status.Conditions {
 			out[string(c.Type)] = string(c.Status) + " " + c.Reason
@@ -239,8 +240,8 @@ func TestConditionsReal(t *testing.T) {
 		return out
 	}
 	heartbeat := func() time.Time {
-		obj, err := l.k8s.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
-		l.must(err)
+		obj, err := l.Admin.CoreV1().Nodes().Get(t.Context(), machine.Name(), metav1.GetOptions{})
+		l.Must(err)
 		for _, c := range obj.Status.Conditions {
 			if c.Type == corev1.NodeReady {
 				return c.LastHeartbeatTime.Time
@@ -249,34 +250,34 @@ func TestConditionsReal(t *testing.T) {
 		return time.Time{}
 	}
 	kubelets := conditions()
-	l.must(self().SetConditions(t.Context(), node.Conditions(status.Draining, "", "0 of 3 pods gone")))
+	l.Must(self().SetConditions(t.Context(), node.Conditions(status.Draining, "", "0 of 3 pods gone")))
 	want := maps.Clone(kubelets)
 	want["MaintenancePlanned"], want["DrainInProgress"] = "True RebootRequired", "True RebootRequired"
 	for range 2 {
 		since := heartbeat()
-		l.until("a heartbeat", func() bool { return heartbeat().After(since) })
+		l.Until("a heartbeat", func() bool { return heartbeat().After(since) })
 		if got := conditions(); !maps.Equal(got, want) {
 			t.Errorf("conditions %v\nwant %v", got, want)
 		}
 	}
-	l.must(self().SetConditions(t.Context(), node.Conditions(status.Rebooting, status.RebootDelayed, "in a minute")))
-	l.must(machine.Reboot())
-	l.must(machine.AwaitReady(t.Context()))
+	l.Must(self().SetConditions(t.Context(), node.Conditions(status.Rebooting, status.RebootDelayed, "in a minute")))
+	l.Must(machine.Reboot())
+	l.Must(machine.AwaitReady(t.Context()))
 	want = maps.Clone(kubelets)
 	want["Drained"], want["MaintenanceInProgress"] = "True RebootDelayed", "True RebootDelayed"
 	if got := conditions(); !maps.Equal(got, want) {
 		t.Errorf("conditions after the reboot %v\nwant %v", got, want)
 	}
-	if got := l.get(self()).Conditions; len(got) != 2 {
+	if got := stateOf(t, self()).Conditions; len(got) != 2 {
 		t.Errorf("ours: %v", got)
 	}
-	l.must(self().SetConditions(t.Context(), nil))
+	l.Must(self().SetConditions(t.Context(), nil))
 	if got := conditions(); !maps.Equal(got, kubelets) {
 		t.Errorf("conditions at the end %v\nwant %v", got, kubelets)
 	}
 	since := time.Now()
-	l.must(self().SetConditions(t.Context(), nil))
-	if got := l.requests(since, func(r testenv.Request) bool { return r.Verb == "patch" }); len(got) > 0 {
+	l.Must(self().SetConditions(t.Context(), nil))
+	if got := l.Requests(since, func(r testenv.Request) bool { return r.Verb == "patch" }); len(got) > 0 {
 		t.Errorf("written again: %v", got)
 	}
 }
@@ -284,14 +285,14 @@ func TestConditionsReal(t *testing.T) {
 // After a fast reboot the API server still shows the DaemonSet pods as they were: that does not count. Then the node has to
 // stay Ready.
 func TestAwaitDaemonSetsReal(t *testing.T) {
-	l := newLab(t, "daemonsets")
-	machine := l.machine("one")
-	l.daemonSet("agent")
-	l.daemonSet("proxy")
-	l.nakedPod("never", machine.Name(), map[string]string{standin.ReadyAfterAnnotation: "1h"})
-	l.until("the DaemonSet pods run", func() bool {
+	l := plane.New(t, "daemonsets")
+	machine := l.Machine("one")
+	l.DaemonSet("agent")
+	l.DaemonSet("proxy")
+	l.NakedPod("never", machine.Name(), map[string]string{standin.ReadyAfterAnnotation: "1h"})
+	l.Until("the DaemonSet pods run", func() bool {
 		ready := 0
-		for _, pod := range l.podsOn(machine.Name()) {
+		for _, pod := range l.PodsOn(machine.Name()) {
 			for _, c := range pod.Status.Conditions {
 				if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
 					ready++
@@ -300,8 +301,8 @@ func TestAwaitDaemonSetsReal(t *testing.T) {
 		}
 		return ready == 2
 	})
-	client := l.kubelet(machine, l.name)
-	l.must(machine.PowerOff())
+	client := l.Kubelet(machine, l.Name)
+	l.Must(machine.PowerOff())
 	// A boot an hour from now, so that what is shown was certainly started before it.
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -309,15 +310,15 @@ func TestAwaitDaemonSetsReal(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "2 of 2 DaemonSet pods not Ready: ") || !strings.Contains(err.Error(), "still shows what it was before this boot") {
 		t.Errorf("pods of the boot before count: %v", err)
 	}
-	l.must(machine.PowerOn())
+	l.Must(machine.PowerOn())
 	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	self := node.New(client, machine.Name(), machine.BootID(), node.WithBootTime(time.Now()))
 	var told []string
 	report := func(s string) { told = append(told, s) }
-	l.must(self.AwaitReadyReport(ctx, report))
-	l.must(self.AwaitDaemonSets(ctx, report))
-	l.must(self.AwaitStillReady(ctx, 200*time.Millisecond, report))
+	l.Must(self.AwaitReadyReport(ctx, report))
+	l.Must(self.AwaitDaemonSets(ctx, report))
+	l.Must(self.AwaitStillReady(ctx, 200*time.Millisecond, report))
 	if last := told[len(told)-1]; last != "has to stay Ready for 200ms" {
 		t.Errorf("told %q", told)
 	}

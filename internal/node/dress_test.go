@@ -14,6 +14,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
+
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 // wearing is the part of a Node that a Dress and a cordon are about; values that kured writes down for itself are left out.
@@ -28,12 +30,12 @@ func (w wearing) put(obj *corev1.Node) {
 	maps.Copy(obj.Annotations, w.annotations)
 }
 
-func (f *fakeAPI) wearing() wearing {
-	w := wearing{cordoned: f.cordoned(), labels: map[string]string{}, annotations: map[string]string{}}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	maps.Copy(w.labels, f.node.Labels)
-	for key, value := range f.node.Annotations {
+func wearingOn(t *testing.T, api *fakeapi.API) wearing {
+	t.Helper()
+	w := wearing{cordoned: cordonedOn(t, api), labels: map[string]string{}, annotations: map[string]string{}}
+	obj := api.Node()
+	maps.Copy(w.labels, obj.Labels)
+	for key, value := range obj.Annotations {
 		if key != "other" && key != MarkAnnotation && key != DressedAnnotation {
 			w.annotations[key] = value
 		}
@@ -134,25 +136,25 @@ func TestDress(t *testing.T) {
 				want, how = tt.returns, "came back"
 			}
 			t.Run(tt.name+", "+how, func(t *testing.T) {
-				api := newFakeAPI(t)
-				api.setNode(tt.before.put)
-				n := New(api.client(), "n1", bootA, WithDress(tt.dress))
+				api := fakeapi.New(t)
+				api.SetNode(tt.before.put)
+				n := New(api.Client(), "n1", bootA, WithDress(tt.dress))
 				for range 2 {
 					if marked, err := n.Cordon(t.Context()); err != nil || marked != (tt.on.mark != "") {
 						t.Fatalf("Cordon = %v, %v", marked, err)
 					}
 				}
-				if got := api.wearing(); !got.equal(tt.on) {
+				if got := wearingOn(t, api); !got.equal(tt.on) {
 					t.Errorf("cordoned: %+v\nwant %+v", got, tt.on)
 				}
 				if tt.meanwhile != nil {
-					api.setNode(tt.meanwhile)
+					api.SetNode(tt.meanwhile)
 				}
 				// Without what it wore, or with what another process of a later boot wears, nothing happens.
-				was := api.wearing()
+				was := wearingOn(t, api)
 				for _, mark := range []string{"", bootB} {
-					if changed, err := n.Uncordon(t.Context(), mark); changed || err != nil || !api.wearing().equal(was) {
-						t.Errorf("Uncordon(%q) = %v, %v: %+v", mark, changed, err, api.wearing())
+					if changed, err := n.Uncordon(t.Context(), mark); changed || err != nil || !wearingOn(t, api).equal(was) {
+						t.Errorf("Uncordon(%q) = %v, %v: %+v", mark, changed, err, wearingOn(t, api))
 					}
 				}
 				s, err := n.Get(t.Context())
@@ -163,19 +165,19 @@ func TestDress(t *testing.T) {
 				if mark == "" {
 					mark = s.Dressed
 				}
-				n = New(api.client(), "n1", boot, WithDress(tt.dress))
+				n = New(api.Client(), "n1", boot, WithDress(tt.dress))
 				for i := range 2 {
 					if changed, err := n.Uncordon(t.Context(), mark); err != nil || changed != (i == 0 && s.Mark != "") {
 						t.Errorf("Uncordon = %v, %v", changed, err)
 					}
 				}
-				if got := api.wearing(); !got.equal(want) {
+				if got := wearingOn(t, api); !got.equal(want) {
 					t.Errorf("%s: %+v\nwant %+v", how, got, want)
 				}
 				if s, err := n.Get(t.Context()); s.Dressed != "" || s.Mark != "" || err != nil {
 					t.Errorf("left over: %+v, %v", s, err)
 				}
-				if got := len(api.requests(http.MethodPatch, "")); got != 2 {
+				if got := len(api.Requests(http.MethodPatch, "")); got != 2 {
 					t.Errorf("%d writes, want one on and one off", got)
 				}
 			})
@@ -185,49 +187,49 @@ func TestDress(t *testing.T) {
 
 // What was put on in a boot that nobody came back from properly is taken over, with what it was at the very first.
 func TestDressLeftOver(t *testing.T) {
-	api := newFakeAPI(t)
-	api.setNode(wearing{labels: texts{"a": "first", "gone": "first"}}.put)
-	_, err := New(api.client(), "n1", bootB, WithDress(Dress{
+	api := fakeapi.New(t)
+	api.SetNode(wearing{labels: texts{"a": "first", "gone": "first"}}.put)
+	_, err := New(api.Client(), "n1", bootB, WithDress(Dress{
 		LabelsBefore: texts{"a": "{boot}", "gone": "x"}, Reason: func() string { return "old" },
 	})).Cordon(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := New(api.client(), "n1", bootA, WithDress(Dress{LabelsBefore: texts{"a": "{boot}", "b": "new{reason}"}})) // configured anew
+	n := New(api.Client(), "n1", bootA, WithDress(Dress{LabelsBefore: texts{"a": "{boot}", "b": "new{reason}"}})) // configured anew
 	if _, err := n.Cordon(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := wearing{cordoned{true, bootA}, texts{"a": bootA, "b": "new", "gone": "x"}, nil}
-	if got := api.wearing(); !got.equal(want) {
+	if got := wearingOn(t, api); !got.equal(want) {
 		t.Errorf("cordoned: %+v\nwant %+v", got, want)
 	}
-	if _, err := New(api.client(), "n1", bootA).Uncordon(t.Context(), bootA); err != nil { // and once more: nothing is configured
+	if _, err := New(api.Client(), "n1", bootA).Uncordon(t.Context(), bootA); err != nil { // and once more: nothing is configured
 		t.Fatal(err)
 	}
-	if got, want := api.wearing(), (wearing{labels: texts{"a": "first", "gone": "first"}}); !got.equal(want) {
+	if got, want := wearingOn(t, api), (wearing{labels: texts{"a": "first", "gone": "first"}}); !got.equal(want) {
 		t.Errorf("rolled back: %+v\nwant %+v", got, want)
 	}
 }
 
 // Under a person's cordon nothing but the record tells of which boot the dress is, also when none is configured any more.
 func TestDressLeftOverUnderAPersonsCordon(t *testing.T) {
-	api := newFakeAPI(t)
-	api.setNode(wearing{cordoned: cordoned{true, ""}, labels: texts{"a": "first"}}.put)
+	api := fakeapi.New(t)
+	api.SetNode(wearing{cordoned: cordoned{true, ""}, labels: texts{"a": "first"}}.put)
 	for _, n := range []*Node{
-		New(api.client(), "n1", bootB, WithDress(Dress{LabelsBefore: texts{"a": "x"}})), New(api.client(), "n1", bootA),
+		New(api.Client(), "n1", bootB, WithDress(Dress{LabelsBefore: texts{"a": "x"}})), New(api.Client(), "n1", bootA),
 	} {
 		if marked, err := n.Cordon(t.Context()); marked || err != nil {
 			t.Fatalf("Cordon = %v, %v", marked, err)
 		}
 	}
-	n := New(api.client(), "n1", bootA)
+	n := New(api.Client(), "n1", bootA)
 	if s, err := n.Get(t.Context()); s.Dressed != bootA || err != nil {
 		t.Errorf("state %+v, %v; want it dressed in boot %s", s, err, bootA)
 	}
 	if _, err := n.Uncordon(t.Context(), bootA); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := api.wearing(), (wearing{cordoned{true, ""}, texts{"a": "first"}, nil}); !got.equal(want) {
+	if got, want := wearingOn(t, api), (wearing{cordoned{true, ""}, texts{"a": "first"}, nil}); !got.equal(want) {
 		t.Errorf("rolled back: %+v\nwant %+v", got, want)
 	}
 }
@@ -235,8 +237,8 @@ func TestDressLeftOverUnderAPersonsCordon(t *testing.T) {
 // Words in braces, in the two forms; a repetition keeps the moment of the first time, and the reason outlives the reboot.
 func TestDressWords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
-		api.setNode(wearing{}.put)
+		api := fakeapi.New(t)
+		api.SetNode(wearing{}.put)
 		reason := "linux-image-6.1.0-40 größe/2\n" + strings.Repeat("long", 30)
 		dress := Dress{
 			LabelsBefore:      texts{"l": "at-{time}", "r": "{reason}.{boot}", "e": "x-{reason}"},
@@ -244,7 +246,7 @@ func TestDressWords(t *testing.T) {
 			AnnotationsBefore: texts{"a": "{time} {boot} {reason} {else}"}, AnnotationsAfter: texts{"a": "{time} {boot} {reason}"},
 			Reason: func() string { return reason },
 		}
-		n := New(api.client(), "n1", bootA, WithDress(dress))
+		n := New(api.Client(), "n1", bootA, WithDress(dress))
 		at := time.Now().UTC()
 		if _, err := n.Cordon(t.Context()); err != nil {
 			t.Fatal(err)
@@ -255,7 +257,7 @@ func TestDressWords(t *testing.T) {
 			t.Fatal(err)
 		}
 		long := "linux-image-6.1.0-40 größe/2 " + strings.Repeat("long", 30)
-		got := api.wearing()
+		got := wearingOn(t, api)
 		want := wearing{cordoned{true, bootA}, texts{
 			"l": at.Format("at-2006-01-02T15-04-05Z"), "r": "linux-image-6.1.0-40-gr--e-2-l." + bootA,
 			"e": "x-linux-image-6.1.0-40-gr--e-2-" + strings.Repeat("long", 8),
@@ -264,12 +266,12 @@ func TestDressWords(t *testing.T) {
 			t.Errorf("got %+v\nwant %+v", got, want)
 		}
 		later := time.Now().UTC()
-		if _, err := New(api.client(), "n1", bootB, WithDress(dress)).Uncordon(t.Context(), bootA); err != nil {
+		if _, err := New(api.Client(), "n1", bootB, WithDress(dress)).Uncordon(t.Context(), bootA); err != nil {
 			t.Fatal(err)
 		}
 		want = wearing{cordoned{}, texts{"l": "linux-image-6.1.0-40-gr--e-2-" + strings.Repeat("long", 8) + "lo"},
 			texts{"a": later.Format(time.RFC3339) + " " + bootB + " " + long}}
-		if got := api.wearing(); !got.equal(want) {
+		if got := wearingOn(t, api); !got.equal(want) {
 			t.Errorf("got %+v\nwant %+v", got, want)
 		}
 	})
@@ -278,18 +280,18 @@ func TestDressWords(t *testing.T) {
 // The write is carried out and its reply lost, or another write comes between: what is remembered stays right.
 func TestDressUnderTrouble(t *testing.T) {
 	dress := Dress{LabelsBefore: texts{"state": "{time}"}, LabelsAfter: texts{"state": "up"}, ExcludeFromLoadBalancers: true}
-	trouble := map[string]func(api *fakeAPI, n int) error{
-		"the reply is lost": func(*fakeAPI, int) error { return errors.New("connection reset by peer") },
-		"somebody writes first": func(api *fakeAPI, n int) error {
-			api.setNode(func(obj *corev1.Node) { obj.Labels = maps.Clone(obj.Labels); obj.Labels["n"] = "x" })
+	trouble := map[string]func(api *fakeapi.API, n int) error{
+		"the reply is lost": func(*fakeapi.API, int) error { return errors.New("connection reset by peer") },
+		"somebody writes first": func(api *fakeapi.API, n int) error {
+			api.SetNode(func(obj *corev1.Node) { obj.Labels = maps.Clone(obj.Labels); obj.Labels["n"] = "x" })
 			return nil
 		},
 	}
 	for name, happens := range trouble {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				api := newFakeAPI(t)
-				api.setNode(wearing{labels: texts{"state": "was", "n": ""}}.put)
+				api := fakeapi.New(t)
+				api.SetNode(wearing{labels: texts{"state": "was", "n": ""}}.put)
 				count := 0
 				hook := func(req *http.Request) error {
 					if req.Method == http.MethodPatch {
@@ -300,11 +302,11 @@ func TestDressUnderTrouble(t *testing.T) {
 					return nil
 				}
 				if name == "the reply is lost" {
-					api.after = func(req *http.Request, resp *http.Response) (*http.Response, error) { return resp, hook(req) }
+					api.After = func(req *http.Request, resp *http.Response) (*http.Response, error) { return resp, hook(req) }
 				} else {
-					api.before = func(req *http.Request) (*http.Response, error) { return nil, hook(req) }
+					api.Before = func(req *http.Request) (*http.Response, error) { return nil, hook(req) }
 				}
-				n := New(api.client(), "n1", bootA, WithDress(dress))
+				n := New(api.Client(), "n1", bootA, WithDress(dress))
 				if _, err := n.Cordon(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -315,7 +317,7 @@ func TestDressUnderTrouble(t *testing.T) {
 				if name != "the reply is lost" {
 					want["n"] = "x"
 				}
-				if got := api.wearing(); !maps.Equal(got.labels, want) || got.unschedulable || len(got.annotations) > 0 {
+				if got := wearingOn(t, api); !maps.Equal(got.labels, want) || got.unschedulable || len(got.annotations) > 0 {
 					t.Errorf("got %+v, want %v", got, want)
 				}
 			})
@@ -324,16 +326,16 @@ func TestDressUnderTrouble(t *testing.T) {
 }
 
 func TestDressForgetsWhatIsTooLong(t *testing.T) {
-	api := newFakeAPI(t)
-	api.setNode(wearing{annotations: texts{"note": strings.Repeat("x", maxWorn+1)}}.put)
-	n := New(api.client(), "n1", bootA, WithDress(Dress{AnnotationsBefore: texts{"note": "down"}}))
+	api := fakeapi.New(t)
+	api.SetNode(wearing{annotations: texts{"note": strings.Repeat("x", maxWorn+1)}}.put)
+	n := New(api.Client(), "n1", bootA, WithDress(Dress{AnnotationsBefore: texts{"note": "down"}}))
 	if _, err := n.Cordon(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.Uncordon(t.Context(), bootA); err != nil {
 		t.Fatal(err)
 	}
-	if got := api.wearing(); len(got.annotations) > 0 {
+	if got := wearingOn(t, api); len(got.annotations) > 0 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -359,7 +361,7 @@ func FuzzDress(f *testing.F) {
 			asNow, _ := json.Marshal(obj)
 			_ = json.Unmarshal(asNow, &current)
 			_ = json.Unmarshal(patch, &change)
-			merged, _ := json.Marshal(mergePatch(current, change))
+			merged, _ := json.Marshal(fakeapi.MergePatch(current, change))
 			obj = &corev1.Node{}
 			if err := json.Unmarshal(merged, obj); err != nil {
 				t.Fatal(err)
@@ -381,11 +383,11 @@ func FuzzDress(f *testing.F) {
 }
 
 func TestDressEndsWithItsContext(t *testing.T) {
-	api := newFakeAPI(t)
-	api.setNode(wearing{}.put)
+	api := fakeapi.New(t)
+	api.SetNode(wearing{}.put)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := New(api.client(), "n1", bootA, WithDress(Dress{ExcludeFromLoadBalancers: true})).Cordon(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := New(api.Client(), "n1", bootA, WithDress(Dress{ExcludeFromLoadBalancers: true})).Cordon(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
 }

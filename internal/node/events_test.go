@@ -16,18 +16,19 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 // serveEvents adds Events to the API.
-func serveEvents(t *testing.T, api *fakeAPI) (stored map[string]*corev1.Event) {
+func serveEvents(t *testing.T, api *fakeapi.API) (stored map[string]*corev1.Event) {
 	stored = map[string]*corev1.Event{}
-	api.before = func(req *http.Request) (*http.Response, error) {
+	api.Before = func(req *http.Request) (*http.Response, error) {
 		name, ours := strings.CutPrefix(req.URL.Path, "/api/v1/namespaces/default/events")
 		if !ours {
 			return nil, nil
 		}
-		requests := api.requests(req.Method, "/events")
-		body, e := []byte(requests[len(requests)-1].body), &corev1.Event{}
+		requests := api.Requests(req.Method, "/events")
+		body, e := []byte(requests[len(requests)-1].Body), &corev1.Event{}
 		if req.Method == http.MethodPost {
 			if err := json.Unmarshal(body, e); err != nil || e.ResourceVersion != "" {
 				t.Errorf("event %s: %v", body, err)
@@ -36,7 +37,7 @@ func serveEvents(t *testing.T, api *fakeAPI) (stored map[string]*corev1.Event) {
 		} else {
 			old := stored[strings.TrimPrefix(name, "/")]
 			if old == nil {
-				return refuse(apierrors.NewNotFound(schema.GroupResource{Resource: "events"}, name)), nil
+				return fakeapi.Refuse(apierrors.NewNotFound(schema.GroupResource{Resource: "events"}, name)), nil
 			}
 			merged, err := strategicpatch.StrategicMergePatch(encode(old), body, e)
 			if err != nil || json.Unmarshal(merged, e) != nil {
@@ -55,9 +56,9 @@ func serveEvents(t *testing.T, api *fakeAPI) (stored map[string]*corev1.Event) {
 
 func TestRecorder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
+		api := fakeapi.New(t)
 		stored := serveEvents(t, api)
-		c := Chronicle{Node: New(api.client(), "n1", bootA), Recorder: &Recorder{}}
+		c := Chronicle{Node: New(api.Client(), "n1", bootA), Recorder: &Recorder{}}
 		record := func(phase status.Phase, reason status.Reason, detail string) {
 			t.Helper()
 			time.Sleep(time.Second)
@@ -75,7 +76,7 @@ func TestRecorder(t *testing.T) {
 		record(status.Blocked, status.OutsideWindow, "opens at 02:00")
 		record(status.Queued, status.LockFull, "held by\nnode-a")
 		record(status.Blocked, status.OutsideWindow, "opens at 02:00")
-		c.Node = New(api.client(), "n1", bootA) // connected anew
+		c.Node = New(api.Client(), "n1", bootA) // connected anew
 		record(status.Blocked, status.OutsideWindow, "opens at 02:00")
 		record(status.Held, status.EntryForeign, "")
 		record(status.Draining, "", "")
@@ -103,11 +104,11 @@ func TestRecorder(t *testing.T) {
 			t.Errorf("not made anew: %v", counts())
 		}
 		// A phase that changes without end does not fill the cluster.
-		before := len(api.requests("", "/events"))
+		before := len(api.Requests("", "/events"))
 		for range 100 {
 			record(status.Blocked, status.Inhibited, time.Now().String())
 		}
-		if n := len(api.requests("", "/events")) - before; n > 25 {
+		if n := len(api.Requests("", "/events")) - before; n > 25 {
 			t.Errorf("%d requests for 100 changes in 100 s", n)
 		}
 		c.Recorder = nil

@@ -1,14 +1,11 @@
-// Package node changes and reads this machine's own Node object, and nothing else in the cluster
-// but the pods that run on it: cordon and uncordon with a mark that says whose cordon it is, wait
-// until the kubelet of this boot reports Ready and its DaemonSet pods run, and drain; and it shows others what is going on by
-// labels, annotations, a taint and conditions.
+// Package node changes and reads this machine's own Node object: cordon and uncordon with a mark that says whose cordon it is,
+// wait until the kubelet of this boot reports Ready and the DaemonSet pods here run; and it shows others what is going on by
+// labels, annotations, a taint, conditions and Events.
 //
 // It is written for the kubelet's own credential (Node authorizer and NodeRestriction): every read is
-// of the own Node or selects the pods by spec.nodeName, no pod is ever fetched by its name (such a
-// GET answers 403 once the pod is gone), and the one right beyond that is "get daemonsets", which
-// kubectl's choice of pods needs. Notes alone is for an admin, who may write to any Node.
+// of the own Node or selects the pods by spec.nodeName. Notes alone is for an admin, who may write to any Node.
 //
-// Nothing here logs. Whatever a person should know is in the returned error, State or Result.
+// Nothing here logs. Whatever a person should know is in the returned error or State.
 package node
 
 import (

@@ -7,10 +7,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 
+	"github.com/kured-host/kured/internal/mirror"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -61,7 +60,7 @@ func (n *Node) AwaitStillReady(ctx context.Context, settle time.Duration, report
 // awaitSelf waits by a watch of our Node until proven says that nothing is missing. proven is given the Node and what keeps it
 // from being Ready in this boot; no Node where nothing is known of it at the moment.
 func (n *Node) awaitSelf(ctx context.Context, report func(string), proven func(obj *corev1.Node, missing string) (string, <-chan time.Time)) error {
-	return await(ctx, newMirror(n.listSelf, n.watchSelf), "node "+n.name+" is", report,
+	return await(ctx, mirror.OfNode(n.client, n.name), "node "+n.name+" is", report,
 		func(nodes []*corev1.Node, synced bool, trouble error) (string, <-chan time.Time) {
 			return proven(n.readiness(nodes, synced, trouble))
 		})
@@ -72,20 +71,20 @@ const unanswered = "the API server has not answered yet"
 
 // await follows objects until check finds nothing missing in them. check is asked after each change, and when the time has
 // come that it returned last.
-func await[T metav1.Object](ctx context.Context, objects *mirror[T], what string, report func(missing string),
+func await[T metav1.Object](ctx context.Context, objects *mirror.Mirror[T], what string, report func(missing string),
 	check func(items []T, synced bool, trouble error) (missing string, again <-chan time.Time),
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
-		objects.run(ctx)
+		objects.Run(ctx)
 	}()
 	defer func() { cancel(); <-followed }()
 
 	told := ""
 	for {
-		missing, again := check(objects.snapshot())
+		missing, again := check(objects.Snapshot())
 		if missing == "" {
 			return nil
 		}
@@ -96,7 +95,7 @@ func await[T metav1.Object](ctx context.Context, objects *mirror[T], what string
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s not Ready in this boot: %s: %w", what, missing, context.Cause(ctx))
-		case <-objects.changed:
+		case <-objects.Changed():
 		case <-again:
 		}
 	}
@@ -150,30 +149,4 @@ func readyCondition(obj *corev1.Node) (ready bool, detail string) {
 		return false, detail
 	}
 	return false, "the kubelet has not reported the condition Ready yet"
-}
-
-func (n *Node) listSelf(ctx context.Context, opts metav1.ListOptions) ([]*corev1.Node, string, error) {
-	opts.FieldSelector = n.self()
-	list, err := n.client.CoreV1().Nodes().List(ctx, opts)
-	if err != nil {
-		return nil, "", err
-	}
-	return pointers(list.Items), list.ResourceVersion, nil
-}
-
-func (n *Node) watchSelf(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	opts.FieldSelector = n.self()
-	return n.client.CoreV1().Nodes().Watch(ctx, opts)
-}
-
-func (n *Node) self() string {
-	return fields.OneTermEqualSelector(metav1.ObjectNameField, n.name).String()
-}
-
-func pointers[T any](items []T) []*T {
-	out := make([]*T, len(items))
-	for i := range items {
-		out[i] = &items[i]
-	}
-	return out
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 const bootADashed = "AAAAAAAA-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
@@ -29,15 +31,15 @@ func reports(bootID string, status corev1.ConditionStatus, reason, message strin
 }
 
 func TestGet(t *testing.T) {
-	api := newFakeAPI(t)
-	api.setNode(cordoned{true, bootB}.put)
-	api.setNode(reports(bootADashed, corev1.ConditionTrue, "KubeletReady", ""))
-	n := New(api.client(), "n1", bootADashed)
+	api := fakeapi.New(t)
+	api.SetNode(cordoned{true, bootB}.put)
+	api.SetNode(reports(bootADashed, corev1.ConditionTrue, "KubeletReady", ""))
+	n := New(api.Client(), "n1", bootADashed)
 	want := State{UID: "node-uid", Unschedulable: true, Mark: bootB, Ready: true, BootID: bootA}
 	if got, err := n.Get(t.Context()); !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("Get = %+v, %v; want %+v", got, err, want)
 	}
-	api.setNode(reports("rubbish", corev1.ConditionUnknown, "NodeStatusUnknown", "Kubelet stopped posting node status."))
+	api.SetNode(reports("rubbish", corev1.ConditionUnknown, "NodeStatusUnknown", "Kubelet stopped posting node status."))
 	want = State{
 		UID: "node-uid", Unschedulable: true, Mark: bootB, BootID: "rubbish",
 		ReadyDetail: "Ready is Unknown: NodeStatusUnknown: Kubelet stopped posting node status.",
@@ -64,11 +66,11 @@ func TestPauseOf(t *testing.T) {
 // its network is not there yet, and then all is well.
 func TestAwaitReadyTellsTheWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
-		api.setNode(reports(bootB, corev1.ConditionTrue, "", "")) // left over from the boot before
+		api := fakeapi.New(t)
+		api.SetNode(reports(bootB, corev1.ConditionTrue, "", "")) // left over from the boot before
 		var down atomic.Bool
 		down.Store(true)
-		api.before = func(*http.Request) (*http.Response, error) {
+		api.Before = func(*http.Request) (*http.Response, error) {
 			if down.Load() {
 				return nil, errors.New("connection refused")
 			}
@@ -78,12 +80,12 @@ func TestAwaitReadyTellsTheWay(t *testing.T) {
 			time.Sleep(time.Minute)
 			down.Store(false)
 			time.Sleep(time.Minute)
-			api.setNode(reports(bootADashed, corev1.ConditionFalse, "KubeletNotReady", "network plugin\nnot ready"))
+			api.SetNode(reports(bootADashed, corev1.ConditionFalse, "KubeletNotReady", "network plugin\nnot ready"))
 			time.Sleep(time.Minute)
-			api.setNode(reports(bootADashed, corev1.ConditionTrue, "KubeletReady", ""))
+			api.SetNode(reports(bootADashed, corev1.ConditionTrue, "KubeletReady", ""))
 		}()
 		var told []string
-		err := New(api.client(), "n1", bootA).AwaitReadyReport(t.Context(), func(s string) { told = append(told, s) })
+		err := New(api.Client(), "n1", bootA).AwaitReadyReport(t.Context(), func(s string) { told = append(told, s) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +97,7 @@ func TestAwaitReadyTellsTheWay(t *testing.T) {
 		if !slices.Equal(told, want) {
 			t.Errorf("told\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
 		}
-		if n := len(api.requests("", "")); n > 15 {
+		if n := len(api.Requests("", "")); n > 15 {
 			t.Errorf("%d requests, most of them to an API server that was down for a minute; want at most 15", n)
 		}
 	})
@@ -115,17 +117,17 @@ func TestAwaitReadySaysWhatIsMissingWhenItEnds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				api := newFakeAPI(t)
+				api := fakeapi.New(t)
 				if tt.set != nil {
-					api.setNode(tt.set)
+					api.SetNode(tt.set)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				err := New(api.client(), "n1", bootA).AwaitReady(ctx)
+				err := New(api.Client(), "n1", bootA).AwaitReady(ctx)
 				if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("err = %v, want DeadlineExceeded with %q", err, tt.want)
 				}
-				if n := len(api.requests("", "")); n != 2 {
+				if n := len(api.Requests("", "")); n != 2 {
 					t.Errorf("%d requests, want a list and a watch", n)
 				}
 			})

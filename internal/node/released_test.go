@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 func TestReleaseOf(t *testing.T) {
@@ -86,10 +88,10 @@ func TestUncordonTakesTheNoteOff(t *testing.T) {
 		{"no cordon", cordoned{}, cordoned{}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			api := newFakeAPI(t)
-			api.setNode(tt.before.put)
-			api.setNode(func(obj *corev1.Node) { obj.Annotations[ReleasedAnnotation] = "damaged" })
-			n := New(api.client(), "n1", bootA)
+			api := fakeapi.New(t)
+			api.SetNode(tt.before.put)
+			api.SetNode(func(obj *corev1.Node) { obj.Annotations[ReleasedAnnotation] = "damaged" })
+			n := New(api.Client(), "n1", bootA)
 			for i := range 2 {
 				changed, err := n.Uncordon(t.Context(), bootA)
 				if want := tt.changed && i == 0; err != nil || changed != want {
@@ -100,10 +102,10 @@ func TestUncordonTakesTheNoteOff(t *testing.T) {
 			if err != nil || s.Released != nil {
 				t.Errorf("then %+v, %v", s.Released, err)
 			}
-			if got := api.cordoned(); got != tt.after {
+			if got := cordonedOn(t, api); got != tt.after {
 				t.Errorf("Node is %+v, want %+v", got, tt.after)
 			}
-			if got := api.requests(http.MethodPatch, ""); len(got) != 1 || !tt.changed && strings.Contains(got[0].body, "unschedulable") {
+			if got := api.Requests(http.MethodPatch, ""); len(got) != 1 || !tt.changed && strings.Contains(got[0].Body, "unschedulable") {
 				t.Errorf("writes %+v", got)
 			}
 		})

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/testenv/fakeapi"
 )
 
 func TestCheckDress(t *testing.T) {
@@ -95,18 +96,18 @@ func TestSetWaiting(t *testing.T) {
 		{"off, somebody's", []corev1.Taint{soft(key, "v")}, false, []corev1.Taint{soft(key, "v")}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			api := newFakeAPI(t)
-			api.setNode(func(obj *corev1.Node) { obj.Spec.Taints = tt.before })
-			n := New(api.client(), "n1", bootA)
+			api := fakeapi.New(t)
+			api.SetNode(func(obj *corev1.Node) { obj.Spec.Taints = tt.before })
+			n := New(api.Client(), "n1", bootA)
 			for range 2 {
 				if err := n.SetWaiting(t.Context(), key, tt.on); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got := api.node.Spec.Taints; !equality.Semantic.DeepEqual(got, tt.after) {
+			if got := api.Node().Spec.Taints; !equality.Semantic.DeepEqual(got, tt.after) {
 				t.Errorf("taints %+v\nwant %+v", got, tt.after)
 			}
-			if got := len(api.requests(http.MethodPatch, "")); got != tt.writes {
+			if got := len(api.Requests(http.MethodPatch, "")); got != tt.writes {
 				t.Errorf("%d writes, want %d", got, tt.writes)
 			}
 		})
@@ -151,23 +152,21 @@ func TestConditions(t *testing.T) {
 }
 
 // serveStatus adds the status of the Node to the API: strategic merge patches with a precondition.
-func serveStatus(t *testing.T, api *fakeAPI) (writes *int) {
+func serveStatus(t *testing.T, api *fakeapi.API) (writes *int) {
 	writes = new(int)
-	api.before = func(req *http.Request) (*http.Response, error) {
+	api.Before = func(req *http.Request) (*http.Response, error) {
 		if req.Method != http.MethodPatch || !strings.HasSuffix(req.URL.Path, "/n1/status") {
 			return nil, nil
 		}
 		if got := req.Header.Get("Content-Type"); got != string(types.StrategicMergePatchType) {
 			t.Errorf("a patch of type %s", got)
 		}
-		requests := api.requests(http.MethodPatch, "/status")
-		body := requests[len(requests)-1].body
+		requests := api.Requests(http.MethodPatch, "/status")
+		body := requests[len(requests)-1].Body
 		var version struct {
 			Metadata struct{ ResourceVersion string }
 		}
-		api.mu.Lock()
-		now, before := api.node.ResourceVersion, encode(api.node)
-		api.mu.Unlock()
+		now, before := api.Node().ResourceVersion, encode(api.Node())
 		if err := json.Unmarshal([]byte(body), &version); err != nil || version.Metadata.ResourceVersion != now {
 			t.Errorf("patch %s on version %s: %v", body, now, err)
 		}
@@ -176,7 +175,7 @@ func serveStatus(t *testing.T, api *fakeAPI) (writes *int) {
 			t.Errorf("patch %s: %v", body, err)
 		}
 		*writes++
-		api.setNode(func(obj *corev1.Node) {
+		api.SetNode(func(obj *corev1.Node) {
 			*obj = corev1.Node{}
 			if err := json.Unmarshal(merged, obj); err != nil {
 				t.Error(err)
@@ -189,15 +188,15 @@ func serveStatus(t *testing.T, api *fakeAPI) (writes *int) {
 
 func TestSetConditions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(t)
+		api := fakeapi.New(t)
 		writes := serveStatus(t, api)
 		admins := corev1.NodeCondition{Type: corev1.NodeDrained, Status: corev1.ConditionTrue, Reason: "AdminRequested", Message: "by hand"}
-		api.setNode(reports(bootA, corev1.ConditionTrue, "KubeletReady", ""))
-		api.setNode(func(obj *corev1.Node) {
+		api.SetNode(reports(bootA, corev1.ConditionTrue, "KubeletReady", ""))
+		api.SetNode(func(obj *corev1.Node) {
 			obj.Status.Conditions = append(obj.Status.Conditions, admins,
 				corev1.NodeCondition{Type: corev1.NodeMaintenanceInProgress, Status: corev1.ConditionFalse, Reason: "AdminRequested"})
 		})
-		n := New(api.client(), "n1", bootA)
+		n := New(api.Client(), "n1", bootA)
 		begun := time.Now()
 		set := func(wantWrites int, want []Condition) {
 			t.Helper()
@@ -218,7 +217,7 @@ func TestSetConditions(t *testing.T) {
 				t.Errorf("state %+v, %v; want our conditions %v", s, err, own)
 			}
 			got := map[string]string{}
-			for _, c := range api.node.Status.Conditions {
+			for _, c := range api.Node().Status.Conditions {
 				if slices.Contains(lifecycle(), c.Type) {
 					got[string(c.Type)] = string(c.Status) + " " + c.Reason + ": " + c.Message
 				}
@@ -239,7 +238,7 @@ func TestSetConditions(t *testing.T) {
 		expect([]string{"MaintenancePlanned", "DrainInProgress"}, map[string]string{
 			"MaintenancePlanned": "True RebootRequired: kured: 0 of 3 pods gone", "DrainInProgress": "True RebootRequired: kured: 0 of 3 pods gone",
 			"Drained": hand, "MaintenanceInProgress": off})
-		if c := conditionOf(api.node, corev1.NodeMaintenancePlanned); !c.LastTransitionTime.Time.Equal(begun) || !c.LastHeartbeatTime.After(begun) {
+		if c := conditionOf(api.Node(), corev1.NodeMaintenancePlanned); !c.LastTransitionTime.Time.Equal(begun) || !c.LastHeartbeatTime.After(begun) {
 			t.Errorf("planned since %s, heard of at %s; want %s and an hour later", c.LastTransitionTime, c.LastHeartbeatTime, begun)
 		}
 		set(1, Conditions(status.Rebooting, "", "x"))

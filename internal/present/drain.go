@@ -8,11 +8,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/drain"
 )
 
-// drain is a rehearsal of a drain for programs.
-type drain struct {
+// rehearsal is that of a drain, for programs.
+type rehearsal struct {
 	Node    string      `json:"node"`
 	Through bool        `json:"through"` // the drain would go through
 	Tiers   []drainTier `json:"tiers"`   // in the order in which they leave
@@ -47,25 +47,25 @@ type drainStay struct {
 }
 
 type drainHeld struct {
-	Namespace string   `json:"namespace"`
-	Name      string   `json:"name"`
-	Why       node.Why `json:"why"`
-	Budget    string   `json:"budget,omitempty"`
-	Detail    string   `json:"detail,omitempty"`
-	Text      string   `json:"text"` // all of it as a sentence
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	Why       drain.Why `json:"why"`
+	Budget    string    `json:"budget,omitempty"`
+	Detail    string    `json:"detail,omitempty"`
+	Text      string    `json:"text"` // all of it as a sentence
 }
 
 // Drain writes what a drain of the node would do, as a rehearsal with these options found.
-func Drain(w io.Writer, f Format, name string, options node.DrainOptions, r node.Report) error {
+func Drain(w io.Writer, f Format, name string, options drain.Options, r drain.Report) error {
 	if !f.ForPeople() {
-		return Encode(w, f, drainOf(name, options, r))
+		return Encode(w, f, rehearsalOf(name, options, r))
 	}
 	return writeLines(w, drainText(name, options, r))
 }
 
-// drainOf puts a report into the form for programs.
-func drainOf(name string, options node.DrainOptions, r node.Report) drain {
-	d := drain{
+// rehearsalOf puts a report into the form for programs.
+func rehearsalOf(name string, options drain.Options, r drain.Report) rehearsal {
+	d := rehearsal{
 		Node: name, Through: r.Err() == nil, Together: r.Together,
 		Tiers: []drainTier{}, Staying: []drainStay{}, Held: drainHolds(r.Held), Refused: drainHolds(r.Refused), Unknown: drainHolds(r.Unknown),
 		Timeout: options.Timeout.String(), OnTimeout: string(options.OnTimeout),
@@ -83,7 +83,7 @@ func drainOf(name string, options node.DrainOptions, r node.Report) drain {
 	return d
 }
 
-func drainHolds(pods []node.HeldPod) []drainHeld {
+func drainHolds(pods []drain.HeldPod) []drainHeld {
 	all := []drainHeld{}
 	for _, h := range pods {
 		all = append(all, drainHeld{h.Namespace, h.Name, h.Why, h.Budget, h.Detail, h.String()})
@@ -92,7 +92,7 @@ func drainHolds(pods []node.HeldPod) []drainHeld {
 }
 
 // drainText is a rehearsal for people.
-func drainText(name string, options node.DrainOptions, r node.Report) string {
+func drainText(name string, options drain.Options, r drain.Report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "node %s: %s\n", name, drainSummary(r))
 	if len(r.Tiers) == 0 && len(r.Refused) == 0 {
@@ -114,7 +114,7 @@ func drainText(name string, options node.DrainOptions, r node.Report) string {
 	}
 	drainTable(&b, pods(len(r.Staying), "stays", "stay"), staying)
 	for _, held := range []struct {
-		pods []node.HeldPod
+		pods []drain.HeldPod
 		what string
 	}{{r.Refused, "may not be evicted, so nothing would be"}, {r.Held, "would be held now"}, {r.Unknown, "cannot be told by a dry run"}} {
 		var sentences [][]string
@@ -135,11 +135,11 @@ func drainText(name string, options node.DrainOptions, r node.Report) string {
 }
 
 // drainSummary is whether a drain would go through.
-func drainSummary(r node.Report) string {
+func drainSummary(r drain.Report) string {
 	switch err := r.Err(); {
 	case err == nil:
 		return "a drain would go through now"
-	case errors.Is(err, node.ErrRefused):
+	case errors.Is(err, drain.ErrRefused):
 		return "a drain would not begin: there are pods that may not be evicted"
 	case len(r.Held) > 0:
 		return "a drain would be held up now"
@@ -148,7 +148,7 @@ func drainSummary(r node.Report) string {
 }
 
 // leaving is a row for each pod that leaves.
-func leaving(pods []node.LeavingPod) (rows [][]string) {
+func leaving(pods []drain.LeavingPod) (rows [][]string) {
 	for _, pod := range pods {
 		owner := pod.Owner
 		if owner == "" {

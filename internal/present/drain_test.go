@@ -5,29 +5,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/drain"
 )
 
 func TestDrain(t *testing.T) {
-	web := node.HeldPod{Namespace: "shop", Name: "web-7", Why: node.WhyBudget, Budget: "web", Detail: "needs 2 healthy, has 2"}
-	cache := node.HeldPod{Namespace: "shop", Name: "cache", Why: node.WhyPolicy, Detail: "it would lose the data of its emptyDir volumes"}
-	full := node.Report{
-		Tiers: []node.Tier{
-			{Name: "not system-critical", Pods: []string{"shop/db-0", "shop/web-7"}, Leaving: []node.LeavingPod{
+	web := drain.HeldPod{Namespace: "shop", Name: "web-7", Why: drain.WhyBudget, Budget: "web", Detail: "needs 2 healthy, has 2"}
+	cache := drain.HeldPod{Namespace: "shop", Name: "cache", Why: drain.WhyPolicy, Detail: "it would lose the data of its emptyDir volumes"}
+	full := drain.Report{
+		Tiers: []drain.Tier{
+			{Name: "not system-critical", Pods: []string{"shop/db-0", "shop/web-7"}, Leaving: []drain.LeavingPod{
 				{Namespace: "shop", Name: "db-0", Owner: "StatefulSet db", Grace: 10 * time.Minute}, {Namespace: "shop", Name: "web-7", Owner: "ReplicaSet web-5d", Grace: 30 * time.Second}}},
-			{Name: "system-critical", Pods: []string{"kube-system/dns-1"}, Leaving: []node.LeavingPod{{Namespace: "kube-system", Name: "dns-1", Terminating: true}}},
+			{Name: "system-critical", Pods: []string{"kube-system/dns-1"}, Leaving: []drain.LeavingPod{{Namespace: "kube-system", Name: "dns-1", Terminating: true}}},
 		},
-		Staying:  []node.StayingPod{{Namespace: "kube-system", Name: "etcd-n1", Why: "static pod"}, {Namespace: "kube-system", Name: "proxy-1", Why: "DaemonSet proxy\x1b[2J"}},
-		Held:     []node.HeldPod{web},
-		Unknown:  []node.HeldPod{{Namespace: "shop", Name: "hooked", Why: node.WhyRefused, Detail: `admission webhook "w" does not support dry run`}},
+		Staying:  []drain.StayingPod{{Namespace: "kube-system", Name: "etcd-n1", Why: "static pod"}, {Namespace: "kube-system", Name: "proxy-1", Why: "DaemonSet proxy\x1b[2J"}},
+		Held:     []drain.HeldPod{web},
+		Unknown:  []drain.HeldPod{{Namespace: "shop", Name: "hooked", Why: drain.WhyRefused, Detail: `admission webhook "w" does not support dry run`}},
 		Together: []string{"5 pods of ReplicaSet shop/web"},
 	}
 	for _, c := range []struct {
 		name string
-		r    node.Report
+		r    drain.Report
 		want string
 	}{
-		{"nothing here", node.Report{}, `
+		{"nothing here", drain.Report{}, `
 node node-a: a drain would go through now
 no pod has to leave
 `},
@@ -56,13 +56,13 @@ asked about one by one; a budget may let fewer go at a time:
 
 A drain asks again until drain.timeout, 30m0s, is over; then: release (drain.on_timeout).
 `},
-		{"refused", node.Report{Refused: []node.HeldPod{cache}}, `
+		{"refused", drain.Report{Refused: []drain.HeldPod{cache}}, `
 node node-a: a drain would not begin: there are pods that may not be evicted
 
 1 pod may not be evicted, so nothing would be:
   pod shop/cache may not be evicted: it would lose the data of its emptyDir volumes
 `},
-		{"not known", node.Report{Tiers: full.Tiers[:0], Unknown: full.Unknown}, `
+		{"not known", drain.Report{Tiers: full.Tiers[:0], Unknown: full.Unknown}, `
 node node-a: a dry run does not tell whether a drain would go through
 no pod has to leave
 
@@ -74,7 +74,7 @@ A drain asks again until drain.timeout, 30m0s, is over; then: release (drain.on_
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var b strings.Builder
-			if err := Drain(&b, Text, "node-a", node.DrainOptions{Timeout: 30 * time.Minute, OnTimeout: node.GiveUp}, c.r); err != nil {
+			if err := Drain(&b, Text, "node-a", drain.Options{Timeout: 30 * time.Minute, OnTimeout: drain.GiveUp}, c.r); err != nil {
 				t.Fatal(err)
 			}
 			if got := "\n" + b.String(); got != c.want {

@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/lock"
-	"github.com/kured-host/kured/internal/node"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -69,7 +69,7 @@ func (w *World) begin(m *machine, a actor, mode cycle.Mode, limit time.Duration,
 			Dial: p.dial, Host: (*host)(p), Demand: p, Memory: (*memory)(p), Gates: (*gates)(p), Budget: (*budget)(p),
 			Settings: cycle.Settings{
 				ConfirmWithin: 30 * time.Second, Patience: 5 * time.Minute, BackOff: 5 * time.Minute, BackOffMax: time.Hour,
-				Overdue: 15 * time.Minute, Drain: node.DrainOptions{Timeout: 30 * time.Minute, GracePeriod: -1},
+				Overdue: 15 * time.Minute, Drain: drain.Options{Timeout: 30 * time.Minute, GracePeriod: -1},
 			},
 			Log: slog.New(journal{p}),
 		},

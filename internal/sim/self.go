@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/kured-host/kured/internal/cycle"
+	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/node"
 )
 
@@ -23,8 +24,9 @@ func (w *World) node(name string) (nodeObject, error) {
 	return nodeObject{}, fmt.Errorf("get %s: %w", name, node.ErrNotFound)
 }
 
-// self is the machine's own Node and pods, as internal/node offers them: the
-// same reads and compare-and-swap patches, without the Kubernetes client.
+// self is the machine's own Node and pods, as internal/node and internal/drain
+// offer them: the same reads and compare-and-swap patches, without the
+// Kubernetes client.
 type self process
 
 func (s *self) process() *process { return (*process)(s) }
@@ -136,36 +138,36 @@ func (w *World) patchNode(p *process, verb string, read, after nodeObject) error
 }
 
 // Drain takes as long as the machine's pods want to.
-func (s *self) Drain(ctx context.Context, o node.DrainOptions, report func(node.Progress)) node.Result {
+func (s *self) Drain(ctx context.Context, o drain.Options, report func(drain.Progress)) drain.Result {
 	w, p := s.w, s.process()
 	w.mu.Lock()
 	takes, fails := s.m.drainFor, s.m.drainFails
 	w.judgeDrain(p)
 	w.note(p.who, "drains")
 	w.mu.Unlock()
-	report(node.Progress{Total: 2, Gone: 1})
+	report(drain.Progress{Total: 2, Gone: 1})
 	// Not at the very instant at which the Runner looks whether it still holds.
 	if err := p.sleep(ctx, min(takes, o.Timeout)+p.between(forDrain, 0, 900*time.Millisecond)); err != nil {
-		return node.Result{Err: err}
+		return drain.Result{Err: err}
 	}
 	switch {
 	case takes >= o.Timeout:
-		return node.Result{Err: node.ErrDrainTimeout, Progress: node.Progress{Total: 2, Gone: 1}, Took: o.Timeout}
+		return drain.Result{Err: drain.ErrTimeout, Progress: drain.Progress{Total: 2, Gone: 1}, Took: o.Timeout}
 	case fails:
-		return node.Result{Err: errors.New("a pod cannot be evicted"), Progress: node.Progress{Total: 2, Gone: 1}, Took: takes}
+		return drain.Result{Err: errors.New("a pod cannot be evicted"), Progress: drain.Progress{Total: 2, Gone: 1}, Took: takes}
 	}
-	return node.Result{Drained: true, Progress: node.Progress{Total: 2, Gone: 2}, Took: takes}
+	return drain.Result{Drained: true, Progress: drain.Progress{Total: 2, Gone: 2}, Took: takes}
 }
 
 // Preflight finds nothing in the way: the simulation is about the order of
 // things, not about budgets of pods.
-func (s *self) Preflight(context.Context, node.DrainOptions) (node.Report, error) {
-	return node.Report{}, nil
+func (s *self) Preflight(context.Context, drain.Options) (drain.Report, error) {
+	return drain.Report{}, nil
 }
 
 // AwaitDetached finds no volumes.
-func (s *self) AwaitDetached(context.Context, time.Duration, func(node.Volumes)) (node.Volumes, error) {
-	return node.Volumes{}, nil
+func (s *self) AwaitDetached(context.Context, time.Duration, func(drain.Volumes)) (drain.Volumes, error) {
+	return drain.Volumes{}, nil
 }
 
 // AwaitReadyReport looks until the kubelet of this boot says Ready.

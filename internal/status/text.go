@@ -52,3 +52,19 @@ func Few(items []string, most int) string {
 	}
 	return strings.Join(items, ", ")
 }
+
+// Count is a number and what there is of it: "1 pod", "2 pods".
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// FirstThree names the first three of all, and says how many more of that noun there are: "a; b; c; and 2 more pods".
+func FirstThree(all []string, noun string) string {
+	if more := len(all) - 3; more > 0 {
+		return strings.Join(all[:3], "; ") + "; and " + Count(more, "more "+noun)
+	}
+	return strings.Join(all, "; ")
+}

@@ -44,6 +44,16 @@ func TestFew(t *testing.T) {
 	}
 }
 
+func TestFirstThree(t *testing.T) {
+	for want, items := range map[string][]string{
+		"": nil, "a": {"a"}, "a; b; c": {"a", "b", "c"}, "a; b; c; and 1 more pod": {"a", "b", "c", "d"}, "a; b; c; and 2 more pods": {"a", "b", "c", "d", "e"},
+	} {
+		if got := FirstThree(items, "pod"); got != want {
+			t.Errorf("%q: %q, want %q", items, got, want)
+		}
+	}
+}
+
 func FuzzClean(f *testing.F) {
 	f.Add("a\x00b\n\u2028\u202e c\xff", 3)
 	f.Fuzz(func(t *testing.T, text string, limit int) {
