@@ -9,8 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -262,12 +260,6 @@ func (e Entries) orNone() string {
 		return e.Node + " gave it back itself"
 	}
 	return e.String()
-}
-
-// refusal reports whether the API server said no, so that nothing was written.
-func refusal(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) ||
-		apierrors.IsBadRequest(err) || errors.Is(err, ErrMissing)
 }
 
 func (r Releaser) read(ctx context.Context) (Snapshot, error) {

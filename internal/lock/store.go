@@ -191,3 +191,9 @@ func (c ConfigMap) wrap(verb string, err error) error {
 	}
 	return fmt.Errorf("%s lock %s/%s: %w", verb, c.Namespace, c.Name, err)
 }
+
+// refusal reports whether the API server said no, so that nothing was written.
+func refusal(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) ||
+		apierrors.IsBadRequest(err) || errors.Is(err, ErrMissing)
+}
