@@ -76,7 +76,7 @@ const pooled = `kured_pools:
 `
 
 // TestAnsible rolls kured out over ssh on Debian 11, 12 and 13 at once by the playbook kured_host.kured.site: looks, does,
-// changes, upgrades, has nodes rebooted, and removes.
+// changes, upgrades, has nodes rebooted, and removes. Then it moves the same nodes from the DaemonSet kured.
 func TestAnsible(t *testing.T) {
 	fleet.close()
 	ctx, cancel := cluster.Within(t.Context(), 12*time.Minute, "the rollout")
@@ -137,9 +137,17 @@ func TestAnsible(t *testing.T) {
 		t.Errorf("%s rebooted (%v)", b.Name, err)
 	}
 	r.removed(a, b)
-	r.play("the removal again", nothing, "-e", "kured_state=absent", "--limit", a.Name+","+b.Name)
+	r.play("the removal again", nothing, "-e", "kured_state=absent", "-e", "kured_purge=false", "--limit", a.Name+","+b.Name)
+	if toml := r.config(a); !strings.Contains(toml, "kured-lock-web") {
+		r.Errorf("%s: the configuration does not stay without kured_purge:\n%s", a.Name, toml)
+	}
 
 	r.identity(d)
+	r.play("the removal of all that it has", something, "-e", "kured_state=absent", "-e", "kured_purge=true", "--limit", d.Name)
+	if left := r.sh(d, "find / /run /tmp -xdev -iname '*kured*'"); left != "" {
+		r.Errorf("%s still has %s", d.Name, left)
+	}
+	r.migrates(a)
 }
 
 func (r *rollout) must(err error) {
@@ -339,8 +347,8 @@ func (r *rollout) reboots(n *nodes.Node, lock string, do func()) {
 	if !h.Ever(func(s cluster.State) bool { return s.IsCordoned(n.Name) && s.Mark(n.Name) != "" }) {
 		r.Errorf("%s rebooted without having been cordoned", n.Name)
 	}
-	if h.MaxHolders() > 0 {
-		r.Errorf("the lock of those without a pool was taken:\n%s", h)
+	if took := h.MaxHolders() > 0; took != (lock == cluster.LockName) {
+		r.Errorf("whether the lock of those without a pool was taken: %v\n%s", took, h)
 	}
 	if told, err := n.Exists("/var/lib/told"); err != nil || !told {
 		r.Errorf("%s: the hook did not run (%v)", n.Name, err)
@@ -359,7 +367,8 @@ func (r *rollout) identity(n *nodes.Node) {
 	if out := r.sh(n, "stat -c '%U %a' "+file+"; systemctl is-enabled kured-renew.timer; systemctl is-active kured-renew.timer"); out != "root 600\nenabled\nactive\n" {
 		r.Errorf("the credential and its renewal: %q", out)
 	}
-	r.play("with a token that is good", nothing, append(dedicated, "--diff")...)
+	again := append(slices.Clone(dedicated), "-e", "kured_cluster=false", "-e", "kured_sentinel=unmanaged", "--diff")
+	r.play("with a token that is good", nothing, again...)
 	began := time.Now()
 	r.reboots(n, "kured-lock-gpu", func() { r.must(cluster.Want(n)) })
 	requests, err := r.Plane.Requests(testenv.RequestFilter{Since: began, Verb: "patch", Resource: "configmaps"})
@@ -373,12 +382,12 @@ func (r *rollout) identity(n *nodes.Node) {
 		r.Error("nobody wrote the lock")
 	}
 
-	certified := append(dedicated, "-e", "kured_identity_method=certificate", "--diff")
-	r.play("check mode of a certificate", something, append(certified, "--check")...)
+	again = append(again, "-e", "kured_identity_method=certificate")
+	r.play("check mode of a certificate", something, append(again, "--check")...)
 	if now, err := n.ReadFile(file); err != nil || string(now) != string(token) {
 		r.Errorf("check mode replaced the credential (%v)", err)
 	}
-	out := r.play("a certificate", something, certified...)
+	out := r.play("a certificate", something, again...)
 	certificate, err := n.ReadFile(file)
 	r.must(err)
 	if string(certificate) == string(token) || !strings.Contains(string(certificate), "client-certificate-data") {

@@ -45,6 +45,7 @@ const ansibleConfig = `[defaults]
 inventory = ` + InventoryDir + `
 interpreter_python = /usr/bin/python3
 forks = 10
+gathering = explicit
 [ssh_connection]
 pipelining = true
 `
