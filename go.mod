@@ -158,6 +158,6 @@ tool (
 replace github.com/mwitkow/go-conntrack => ./internal/alert/conntrack
 
 replace (
-	sigs.k8s.io/kustomize/api => ./internal/node/kustomize/api
-	sigs.k8s.io/kustomize/kyaml => ./internal/node/kustomize/kyaml
+	sigs.k8s.io/kustomize/api => ./internal/drain/kustomize/api
+	sigs.k8s.io/kustomize/kyaml => ./internal/drain/kustomize/kyaml
 )
