@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,7 +49,9 @@ const fleetHosts = `all:
     ansible_user: root
 `
 
-const fleetVars = `kured_package: "%s"
+// The address is that of what make repo makes.
+const fleetVars = `kured_apt_url: "%s/apt"
+kured_repository_key: "{{ lookup('ansible.builtin.file', inventory_dir ~ '/../kured.asc') }}"
 kured_cluster: true
 kured_doctor: fail
 kured_group_members: [nobody]
@@ -98,7 +102,12 @@ func TestAnsible(t *testing.T) {
 	for n, pool := range map[*nodes.Node]string{a: "web", b: "gpu", d: "gpu"} {
 		r.label(n, "pool", pool)
 	}
-	vars := fmt.Sprintf(fleetVars, fmt.Sprintf(cluster.PackagePattern, cluster.Release))
+	packages := newRepository(t)
+	packages.add(ctx, t, cluster.Release)
+	key, err := os.ReadFile(filepath.Join(packages.dir, "kured.asc"))
+	r.must(err)
+	r.must(r.control.WriteFile(path.Join(cluster.InventoryDir, "../kured.asc"), key, 0o644))
+	vars := fmt.Sprintf(fleetVars, packages.url)
 	r.must(r.control.Inventory(map[string]string{"hosts.yml": fleetHosts, "group_vars/kured.yml": vars}))
 
 	r.looksOnly()
@@ -113,11 +122,12 @@ func TestAnsible(t *testing.T) {
 		"group_vars/web.yml":   "kured_pool: web\nkured_config_group: {lock: {max_concurrent: 2}}\n",
 		"group_vars/gpu.yml":   "kured_pool: gpu\n",
 	}))
+	packages.add(ctx, t, cluster.NextRelease) // nobody has asked for it yet
 	r.play("pools", something)
 	r.pools()
+	r.installed(cluster.Release)
 
-	out := r.play("the upgrade", something, "-e", "kured_serial=1",
-		"-e", "kured_package="+fmt.Sprintf(cluster.PackagePattern, cluster.NextRelease))
+	out := r.play("the upgrade", something, "-e", "kured_serial=1", "-e", "kured_version="+cluster.NextRelease)
 	if n := strings.Count(out, "PLAY [Roll out kured]"); n != len(r.members) {
 		t.Errorf("with serial 1 there were %d batches", n)
 	}
@@ -144,7 +154,7 @@ func TestAnsible(t *testing.T) {
 
 	r.identity(d)
 	r.play("the removal of all that it has", something, "-e", "kured_state=absent", "-e", "kured_purge=true", "--limit", d.Name)
-	if left := r.sh(d, "find / /run /tmp -xdev -iname '*kured*'"); left != "" {
+	if left := r.sh(d, "find / /run /tmp -xdev -iname '*kured*' -not -path '/var/cache/apt/*'"); left != "" {
 		r.Errorf("%s still has %s", d.Name, left)
 	}
 	r.migrates(a)
@@ -359,8 +369,7 @@ func (r *rollout) reboots(n *nodes.Node, lock string, do func()) {
 func (r *rollout) identity(n *nodes.Node) {
 	r.Helper()
 	const file = "/var/lib/kured/kubeconfig"
-	dedicated := []string{"--limit", n.Name, "-e", "kured_package=" + fmt.Sprintf(cluster.PackagePattern, cluster.NextRelease),
-		"-e", "kured_identity=dedicated", "-e", "kured_control_program=" + cluster.ControlProgram}
+	dedicated := []string{"--limit", n.Name, "-e", "kured_doctor=fail", "-e", "kured_identity=dedicated", "-e", "kured_control_program=" + cluster.ControlProgram}
 	r.play("a token", something, dedicated...)
 	token, err := n.ReadFile(file)
 	r.must(err)
