@@ -50,7 +50,7 @@ func TestRaceOnTheRealServer(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			got, err := locktest.Race{Witness: witness, Locks: locks, Hold: time.Duration(limit) * 50 * time.Millisecond}.Run(ctx)
+			got, err := locktest.Race{Witness: witness, Locks: locks, Hold: time.Duration(limit) * 50 * time.Millisecond, Crowd: limit}.Run(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,6 +19,9 @@ type Race struct {
 	Witness lock.Store    // sees every version
 	Locks   []*lock.Lock  // of the nodes; their Store is replaced by one that counts
 	Hold    time.Duration // how long each holds, beside its requests
+	// Crowd makes the first ones hold until so many do at one time, however
+	// slow the machine is; 0: nobody waits for others.
+	Crowd int
 	// Again makes a node that has released ask again, after a random part of
 	// Rest, until there were so many turns; 0: each node has one turn.
 	Again int
@@ -67,6 +70,8 @@ type run struct {
 	finished bool // what comes now does not count
 	enough   func()
 	inside   int                  // nodes that hold now, as they know it
+	crowded  chan struct{}        // closed when Crowd nodes held
+	gathered bool                 // it is
 	released map[string]time.Time // by node: when it began to release
 	written  map[string]bool      // revisions
 	began    time.Time
@@ -85,7 +90,10 @@ func (r Race) Run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	race := &run{Race: r, result: Result{Turns: map[string]int{}}, released: map[string]time.Time{}, written: map[string]bool{}, began: time.Now()}
+	race := &run{Race: r, result: Result{Turns: map[string]int{}}, released: map[string]time.Time{}, written: map[string]bool{}, began: time.Now(), crowded: make(chan struct{})}
+	if r.Crowd == 0 {
+		race.crowd()
+	}
 	last := make(chan string, 1)
 	seen := make(chan error, 1)
 	go func() { seen <- race.watch(start, versions, last) }()
@@ -148,6 +156,11 @@ func (r *run) node(ctx, racing context.Context, l *lock.Lock) error {
 		if err := pause(ctx, r.Hold/2); err != nil {
 			return err
 		}
+		select {
+		case <-r.crowded:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %d nodes that hold: %w", r.Crowd, ctx.Err())
+		}
 		r.enter(-1)
 		r.mu.Lock()
 		r.released[l.Node] = time.Now()
@@ -177,11 +190,22 @@ func (r *run) enter(n int) {
 	defer r.mu.Unlock()
 	r.inside += n
 	r.result.Inside = max(r.result.Inside, r.inside)
+	if r.inside == r.Crowd {
+		r.crowd()
+	}
 	if n > 0 && !r.opening() {
 		r.turns++
 	} else if r.Again > 0 && r.turns >= r.Again {
 		r.finishLocked()
 		r.enough()
+	}
+}
+
+// crowd lets those go who hold. mu is held, or nobody runs yet.
+func (r *run) crowd() {
+	if !r.gathered {
+		r.gathered = true
+		close(r.crowded)
 	}
 }
 

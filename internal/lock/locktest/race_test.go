@@ -130,6 +130,17 @@ func TestRace(t *testing.T) {
 	})
 }
 
+// Where turns are shorter than the time until the next one comes, nobody meets; a crowd does.
+func TestRaceCrowd(t *testing.T) {
+	for crowd, most := range map[int]int{0: 1, 2: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			if got := raceOn(t, &journal{}, locktest.Race{Crowd: crowd}); got.Most != most || got.Inside != most || len(got.Turns) != 20 {
+				t.Errorf("crowd %d: %+v", crowd, got)
+			}
+		})
+	}
+}
+
 func TestRaceAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := raceOn(t, &journal{}, locktest.Race{Hold: time.Minute, Again: 50, Rest: time.Minute})
