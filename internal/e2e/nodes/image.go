@@ -76,7 +76,7 @@ func (i Image) packages() []string {
 	}
 	switch i {
 	case Debian12RPM:
-		return append(list, "rpm", "dnf")
+		return append(list, "rpm", "dnf", "openssh-server")
 	case Debian13Ansible:
 		return append(list, "ansible-core", "openssh-client")
 	default:
