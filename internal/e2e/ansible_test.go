@@ -80,12 +80,17 @@ const pooled = `kured_pools:
 `
 
 // TestAnsible rolls kured out over ssh on Debian 11, 12 and 13 at once by the playbook kured_host.kured.site: looks, does,
-// changes, upgrades, has nodes rebooted, and removes. Then it moves the same nodes from the DaemonSet kured.
+// changes, upgrades, has nodes rebooted, and removes; with an rpm, too. Then it moves the nodes from the DaemonSet kured.
 func TestAnsible(t *testing.T) {
 	fleet.close()
-	ctx, cancel := cluster.Within(t.Context(), 12*time.Minute, "the rollout")
+	ctx, cancel := cluster.Within(t.Context(), 15*time.Minute, "the rollout")
 	defer cancel()
-	c, err := cluster.Start(ctx, cluster.Options{WithoutKured: true, WithoutManifests: true, Out: os.Stderr})
+	c, err := cluster.Start(ctx, cluster.Options{WithoutKured: true, WithoutManifests: true, Out: os.Stderr, Nodes: []nodes.Spec{
+		{Name: "node-a", Image: nodes.Debian11},
+		{Name: "node-b", Image: nodes.Debian12},
+		{Name: "node-c", Image: nodes.Debian13},
+		{Name: rpmNode, Image: nodes.Debian12RPM},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +100,8 @@ func TestAnsible(t *testing.T) {
 		}
 	})
 	c.DumpOnFailure(t, t.Name())
-	r := &rollout{Cluster: c, T: t, ctx: ctx, members: c.Room.Nodes()}
+	r := &rollout{Cluster: c, T: t, ctx: ctx, members: c.Room.Nodes()[:3]}
+	rpm := c.Node(rpmNode)
 	r.control, err = c.StartControl(ctx)
 	r.must(err)
 	a, b, d := r.members[0], r.members[1], r.members[2]
@@ -122,7 +128,8 @@ func TestAnsible(t *testing.T) {
 		"group_vars/web.yml":   "kured_pool: web\nkured_config_group: {lock: {max_concurrent: 2}}\n",
 		"group_vars/gpu.yml":   "kured_pool: gpu\n",
 	}))
-	packages.add(ctx, t, cluster.NextRelease) // nobody has asked for it yet
+	r.byDnf(rpm, packages, func() { packages.add(ctx, t, cluster.NextRelease) })
+	// Nobody has asked for the next version yet.
 	r.play("pools", something)
 	r.pools()
 	r.installed(cluster.Release)
