@@ -23,15 +23,7 @@ func TestAnnouncements(t *testing.T) {
 	fleet.close()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	room, err := nodes.NewRoom(ctx, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := room.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	room := roomFor(ctx, t)
 	room.DumpOnFailure(t, t.Name(), "systemd-logind")
 	all, err := room.Add(ctx,
 		nodes.Spec{Name: "bullseye", Image: nodes.Debian11},

@@ -37,3 +37,18 @@ func prepare(ctx context.Context) error {
 	}
 	return cluster.Build(ctx, os.Stderr)
 }
+
+// roomFor is an empty room for the nodes of one test, which end with it.
+func roomFor(ctx context.Context, t *testing.T) *nodes.Room {
+	t.Helper()
+	room, err := nodes.NewRoom(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := room.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return room
+}

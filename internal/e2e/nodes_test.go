@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,15 +21,7 @@ func TestNodes(t *testing.T) {
 	fleet.close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	room, err := nodes.NewRoom(ctx, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := room.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	room := roomFor(ctx, t)
 	room.DumpOnFailure(t, t.Name(), "systemd-logind")
 	all, err := room.Add(ctx,
 		nodes.Spec{Name: "bullseye", Image: nodes.Debian11},

@@ -29,15 +29,7 @@ func TestRepositories(t *testing.T) {
 	fleet.close()
 	ctx, cancel := cluster.Within(t.Context(), 8*time.Minute, "the repositories")
 	defer cancel()
-	room, err := nodes.NewRoom(ctx, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := room.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	room := roomFor(ctx, t)
 	room.DumpOnFailure(t, t.Name(), daemon)
 	debians, err := room.Add(ctx,
 		nodes.Spec{Name: "bullseye", Image: nodes.Debian11},

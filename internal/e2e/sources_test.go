@@ -250,15 +250,7 @@ func TestSourcesGoWithThePackage(t *testing.T) {
 	fleet.close()
 	ctx, cancel := cluster.Within(t.Context(), 3*time.Minute, "the sources in the packages")
 	defer cancel()
-	room, err := nodes.NewRoom(ctx, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := room.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	room := roomFor(ctx, t)
 	room.DumpOnFailure(t, t.Name(), cluster.Units()...)
 	all, err := room.Add(ctx, nodes.Spec{Name: "deb", Image: nodes.Debian12}, nodes.Spec{Name: "rpm", Image: nodes.Debian12RPM})
 	if err != nil {
