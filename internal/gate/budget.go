@@ -41,7 +41,7 @@ func (Budget) Name() status.Gate { return status.GateBudget }
 func (b Budget) Check(context.Context, Moment) Verdict {
 	spent, err := b.read()
 	if err != nil {
-		return Verdict{Reason: status.BudgetUnreadable, Detail: err.Error()}
+		return Verdict{Reason: status.BudgetUnreadable, Detail: err.Error(), Unsure: true}
 	}
 	if len(spent) < b.Max {
 		return Verdict{Open: true}

@@ -30,6 +30,9 @@ type Verdict struct {
 	// package manager does: a node that is drained already waits for it a while
 	// instead of rolling back.
 	Passing bool
+	// Unsure says that the gate could not find out. What mends that need not be
+	// anything that a Watcher notices, such as a logind that hung.
+	Unsure bool
 
 	by int // which gate of a Set closes it, from 1; 0: none
 }
@@ -42,7 +45,7 @@ type Gate interface {
 }
 
 // Watcher is a Gate that notices by itself when its answer may have changed.
-// It needs no other look.
+// It needs no other look, but for verdicts that are Unsure.
 type Watcher interface {
 	// Watch signals changes until ctx ends or, with the channel closed, until
 	// it can no longer notice.
@@ -71,7 +74,8 @@ func (s Set) Check(ctx context.Context, at Moment) Verdict {
 
 // Watch signals when the verdict that was given last may have changed, until
 // ctx ends. Behind a closed gate nobody looks at the others: they could change
-// nothing. Gates that do not notice changes are looked at after about Recheck.
+// nothing. Gates that do not notice changes, or could not find out, are looked at
+// after about Recheck.
 // The channel is never closed.
 func (s Set) Watch(ctx context.Context, last Verdict) <-chan struct{} {
 	gates := s.Gates
@@ -85,7 +89,7 @@ func (s Set) Watch(ctx context.Context, last Verdict) <-chan struct{} {
 		default: // one is waiting to be read already
 		}
 	}
-	poll := false
+	poll := last.Unsure
 	for _, g := range gates {
 		if w, ok := g.(Watcher); ok {
 			go s.follow(ctx, w, signal)

@@ -126,6 +126,7 @@ func TestSetWatchesOnlyWhatMatters(t *testing.T) {
 	}{
 		{"closed, notices by itself", &quiet{fixed{verdict: shut}}, 1, 0},
 		{"closed, does not notice", polled{shut}, 24*60 - 1, 0},
+		{"closed, could not find out", &quiet{fixed{verdict: Verdict{Reason: status.LogindUnavailable, Unsure: true}}}, 24 * 60, 0},
 		{"open, notices by itself", &quiet{fixed{verdict: Verdict{Open: true}}}, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -272,7 +273,7 @@ func TestInhibitors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := Inhibitors{c.login}.Check(t.Context(), Before)
-			if v.Open != c.open || v.Reason != c.reason || v.Passing != c.passing || !strings.Contains(v.Detail, c.detail) {
+			if v.Open != c.open || v.Reason != c.reason || v.Passing != c.passing || v.Unsure != (v.Reason == status.LogindUnavailable) || !strings.Contains(v.Detail, c.detail) {
 				t.Errorf("%+v", v)
 			}
 		})
@@ -323,7 +324,7 @@ func TestBudgetUnreadable(t *testing.T) {
 			if err := os.WriteFile(b.Path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if v := b.Check(t.Context(), Before); v.Open || v.Reason != status.BudgetUnreadable || !strings.Contains(v.Detail, b.Path) {
+			if v := b.Check(t.Context(), Before); v.Open || v.Reason != status.BudgetUnreadable || !v.Unsure || !strings.Contains(v.Detail, b.Path) {
 				t.Errorf("%+v", v)
 			}
 			if err := b.Spend(); err == nil {

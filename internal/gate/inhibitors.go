@@ -29,7 +29,7 @@ func (Inhibitors) Name() status.Gate { return status.GateInhibitors }
 func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 	held, err := g.Login.BlockInhibitors(ctx)
 	if err != nil {
-		return Verdict{Reason: status.LogindUnavailable, Detail: err.Error()}
+		return Verdict{Reason: status.LogindUnavailable, Detail: err.Error(), Unsure: true}
 	}
 	if len(held) > 0 {
 		names := make([]string, len(held))
@@ -40,9 +40,9 @@ func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 	}
 	switch answer, err := g.Login.CanReboot(ctx); {
 	case err != nil:
-		return Verdict{Reason: status.LogindUnavailable, Detail: err.Error()}
+		return Verdict{Reason: status.LogindUnavailable, Detail: err.Error(), Unsure: true}
 	case answer != "yes":
-		return Verdict{Reason: status.LogindUnavailable, Detail: fmt.Sprintf("logind answers %q when asked whether this machine can reboot", answer)}
+		return Verdict{Reason: status.LogindUnavailable, Detail: fmt.Sprintf("logind answers %q when asked whether this machine can reboot", answer), Unsure: true}
 	}
 	return Verdict{Open: true}
 }

@@ -87,7 +87,7 @@ func (g Pause) Check(context.Context, Moment) Verdict {
 	case errors.Is(err, fs.ErrNotExist):
 		return Verdict{Open: true}
 	case err != nil:
-		return Verdict{Reason: status.PauseUnreadable, Detail: "whether this node is paused cannot be read: " + err.Error()}
+		return Verdict{Reason: status.PauseUnreadable, Detail: "whether this node is paused cannot be read: " + err.Error(), Unsure: true}
 	}
 	return paused(string(text), g.Path, g.Now())
 }

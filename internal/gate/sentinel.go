@@ -23,7 +23,7 @@ func (g Sentinel) Check(context.Context, Moment) Verdict {
 	case s.Wanted:
 		return Verdict{Open: true}
 	case s.Err != nil:
-		return Verdict{Reason: status.SentinelUnreadable, Detail: s.Err.Error()}
+		return Verdict{Reason: status.SentinelUnreadable, Detail: s.Err.Error(), Unsure: true}
 	}
 	return Verdict{Reason: status.SentinelGone, Detail: fmt.Sprintf("no sentinel file any more (%s)", status.Few(g.Paths, most))}
 }

@@ -35,7 +35,7 @@ func (Uptime) Name() status.Gate { return status.GateUptime }
 func (g Uptime) Check(context.Context, Moment) Verdict {
 	up, err := g.Up()
 	if err != nil {
-		return Verdict{Reason: status.UptimeShort, Detail: err.Error()}
+		return Verdict{Reason: status.UptimeShort, Detail: err.Error(), Unsure: true}
 	}
 	if up >= g.Min {
 		return Verdict{Open: true}
