@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 	"unicode"
@@ -83,6 +84,11 @@ func (Pause) Name() status.Gate { return status.GatePause }
 // Check reads the file.
 func (g Pause) Check(context.Context, Moment) Verdict {
 	text, err := statefile.Read(g.Path, 8*longest)
+	if errors.Is(err, fs.ErrNotExist) {
+		if link, unseen := os.Lstat(g.Path); unseen == nil && link.Mode()&fs.ModeSymlink != 0 {
+			err = fmt.Errorf("%s: dangling symbolic link", g.Path) // to what is perhaps not mounted
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Verdict{Open: true}

@@ -62,8 +62,8 @@ func TestPause(t *testing.T) {
 // What is no plain file is a pause that nobody can read; what is not there is none.
 func TestPauseWithoutFile(t *testing.T) {
 	dir := t.TempDir()
-	pipe, loop := filepath.Join(dir, "pipe"), filepath.Join(dir, "loop")
-	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink(loop, loop)); err != nil {
+	pipe, loop, dangling := filepath.Join(dir, "pipe"), filepath.Join(dir, "loop"), filepath.Join(dir, "dangling")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink(loop, loop), os.Symlink("not mounted", dangling)); err != nil {
 		t.Fatal(err)
 	}
 	for path, open := range map[string]bool{
@@ -72,6 +72,7 @@ func TestPauseWithoutFile(t *testing.T) {
 		dir:                                    false,
 		pipe:                                   false,
 		loop:                                   false,
+		dangling:                               false,
 		filepath.Join(pipe, "pause"):           false,
 	} {
 		v := Pause{Path: path, Now: time.Now}.Check(t.Context(), Before)
