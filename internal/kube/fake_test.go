@@ -204,6 +204,10 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	case isNode && !known:
 		failure(404, "NotFound", fmt.Sprintf("nodes %q not found", name))
+	case isNode && status == 404: // of what is between us and the API server
+		http.NotFound(w, r)
+	case isNode && status == 500:
+		failure(500, "InternalError", "an internal error")
 	case isNode && status == 403:
 		failure(403, "Forbidden", fmt.Sprintf("nodes %q is forbidden: User %q cannot get resource", name, user))
 	case isNode:

@@ -219,6 +219,30 @@ func clientGoroutines() []string {
 	return found
 }
 
+// By NodeUID others tell that a holder of the lock is gone: LAW 1.
+func TestNodeUID(t *testing.T) {
+	api := newFakeAPI(t)
+	api.nodes["node-b"], api.nodes["node-c"] = 404, 500
+	_, path := kubelet(t, api, "system:node:node-a")
+	c, err := Connect(t.Context(), Options{Kubeconfig: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdle()
+	for name, want := range map[string]struct{ found, known bool }{
+		"node-a": {true, true},
+		"node-z": {false, true},
+		"node-b": {false, false}, // a load balancer's page
+		"node-c": {false, false},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, found, err := c.NodeUID(ctx, name); found != want.found || (err == nil) != want.known {
+			t.Errorf("%s: %t, %v", name, found, err)
+		}
+	}
+}
+
 // The kubelet turns the link current.pem to a new file. The next request uses
 // it; a watch under way is not cut.
 func TestRotatedCertificate(t *testing.T) {
