@@ -2,7 +2,6 @@ package drain
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -139,5 +138,5 @@ func (p *plan) graceOf(known *podPlan) time.Duration {
 	if p.grace >= 0 {
 		seconds = p.grace
 	}
-	return time.Duration(min(seconds, math.MaxInt32)) * time.Second
+	return inSeconds(seconds)
 }

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -82,8 +83,8 @@ func (p *plan) held(known *podPlan, now time.Time) (held HeldPod, inTheWay bool)
 			}
 			held.Detail = status.Clean(held.Detail+", finalizers "+finalizers, maxDetail)
 		}
-		// While the watch is broken it may be long gone.
-		return held, over && p.trouble == ""
+		// While the watch is broken it may be long gone; and before it is decided about, perhaps nobody waits for it.
+		return held, over && p.trouble == "" && (known.fate != fateOpen || known.failures > 0)
 	case known.failures == 0:
 		return held, false
 	case known.fate == fateOpen:
@@ -122,16 +123,27 @@ func (o outcome) why() (why Why, budget, detail string) {
 // period is the grace period that runs for a pod that terminates.
 func (k *podPlan) period() time.Duration {
 	if s := k.pod.DeletionGracePeriodSeconds; s != nil {
-		return time.Duration(*s) * time.Second
+		return inSeconds(*s)
 	}
 	return 0
 }
 
+// inSeconds is a grace period as the API knows it, which may be any number. It is longest 68 years: more are too many for
+// the clock to be added to.
+func inSeconds(s int64) time.Duration {
+	return time.Duration(min(max(s, 0), math.MaxInt32)) * time.Second
+}
+
 // overdue is when a pod that terminates should be gone. One that has stopped
-// mostly is in the next moment, however long it took.
+// mostly is in the next moment, however long it took. The grace period of one that was found
+// terminating began earlier, on the API server's clock.
 func (k *podPlan) overdue() time.Time {
 	if !k.stopped.IsZero() {
 		return k.stopped.Add(overdueSlack)
 	}
-	return k.terminating.Add(k.period() + overdueSlack)
+	at := k.terminating.Add(k.period() + overdueSlack)
+	if told := k.pod.DeletionTimestamp; k.foundTerminating && told.Add(stuckSlack).Before(at) {
+		return told.Add(stuckSlack)
+	}
+	return at
 }

@@ -32,6 +32,6 @@ func leavingPod(pod *corev1.Pod, grace int64) LeavingPod {
 	case pod.Spec.TerminationGracePeriodSeconds != nil:
 		seconds = *pod.Spec.TerminationGracePeriodSeconds
 	}
-	out.Grace = time.Duration(seconds) * time.Second
+	out.Grace = inSeconds(seconds)
 	return out
 }

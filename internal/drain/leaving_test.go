@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func TestLeavingPod(t *testing.T) {
 	}{
 		{"nothing said", testPod("shop", "web", ownedBy("ReplicaSet", "web-5d")), -1, LeavingPod{Owner: "ReplicaSet web-5d", Grace: 30 * time.Second}},
 		{"its own", testPod("shop", "web", own(600)), -1, LeavingPod{Grace: 10 * time.Minute}},
+		{"for ever", testPod("shop", "web", own(math.MaxInt64)), -1, LeavingPod{Grace: math.MaxInt32 * time.Second}},
 		{"as configured", testPod("shop", "web", own(600)), 5, LeavingPod{Grace: 5 * time.Second}},
 		{"it stops already", testPod("shop", "web", own(600), running(3)), 5, LeavingPod{Grace: 3 * time.Second, Terminating: true}},
 		{"it stops already, for too long", testPod("shop", "web", running(600)), 5, LeavingPod{Grace: 5 * time.Second, Terminating: true}},

@@ -2,6 +2,7 @@ package drain
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -107,6 +108,43 @@ func TestPlanAccusesNobodyWhileItIsBlind(t *testing.T) {
 	}
 	if got := p.progress(later, true).Held; len(got) != 1 {
 		t.Errorf("at the end: %v, want every pod that is left", got)
+	}
+}
+
+// A pod that was being deleted when the drain began, perhaps by a drain that was cut short, gets what is left of its
+// grace period, and not all of it once more. One whose grace period is no number for a clock gets it, too.
+func TestPlanKnowsWhenAPodShouldHaveStopped(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for _, tt := range []struct {
+		name   string
+		found  bool          // terminating, when the drain begins
+		grace  int64         // in seconds
+		end    time.Duration // of it, by the API server's clock, from now
+		late   time.Duration // held from then on
+		detail string
+	}{
+		{"begins now", false, 3600, time.Hour, time.Hour + overdueSlack, "its grace period of 1h0m0s is over"},
+		{"begins now, for ever", false, math.MaxInt64, -time.Second, math.MaxInt32*time.Second + overdueSlack, "its grace period of 596523h14m7s is over"},
+		{"begins now, clocks differ", false, 3600, 0, time.Hour + overdueSlack, "its grace period of 1h0m0s is over"},
+		{"most of it is over", true, 3600, 10 * time.Minute, 10*time.Minute + stuckSlack, "its grace period of 1h0m0s is over"},
+		{"over for long", true, 3600, -time.Hour, 0, "its grace period of 1h0m0s is over"},
+		{"found, clocks differ", true, 30, time.Hour, 30*time.Second + overdueSlack, "its grace period of 30s is over"},
+	} {
+		pod := testPod("x", "a")
+		gone := testPod("x", "a", func(pod *corev1.Pod) {
+			pod.UID, pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = "a", &metav1.Time{Time: now.Add(tt.end)}, &tt.grace
+		})
+		if tt.found {
+			pod = gone
+		}
+		p := planWith(now, pod)
+		p.observe([]*corev1.Pod{gone}, true, nil, now)
+		if held := p.progress(now.Add(tt.late-time.Millisecond), false).Held; tt.late > 0 && len(held) > 0 {
+			t.Errorf("%s: held too early: %v", tt.name, held)
+		}
+		if held := p.progress(now.Add(tt.late), false).Held; len(held) != 1 || held[0].Detail != tt.detail {
+			t.Errorf("%s: held %v, want: %s", tt.name, held, tt.detail)
+		}
 	}
 }
 
