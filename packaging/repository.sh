@@ -27,8 +27,12 @@ rpms=("$DIST"/kured_*.rpm)
 if [ ${#debs[@]} = 0 ] && [ ${#rpms[@]} = 0 ] && [ ! -e "$REPO/kured.asc" ]; then
 	fail "there are no packages in $DIST: make release, or make packages, or put those of a release there"
 fi
+# One that the sums do not name is not of that release either.
 if [ -e "$DIST/SHA256SUMS" ]; then
-	(cd "$DIST" && sha256sum --quiet --check --ignore-missing SHA256SUMS) || fail "the packages are not those of $DIST/SHA256SUMS"
+	for file in "${debs[@]}" "${rpms[@]}"; do
+		sum=$(sha256sum <"$file")
+		grep -qxF "${sum%% *}  ${file##*/}" "$DIST/SHA256SUMS" || fail "$DIST/SHA256SUMS does not name ${file##*/} with these bytes"
+	done
 fi
 
 mkdir -p "$REPO"
@@ -132,7 +136,10 @@ fi
 # apt.
 mkdir -p "$pool"
 for file in "${debs[@]}"; do
-	[ -e "$pool/${file##*/}" ] || { install -m 0644 "$file" "$work/deb" && mv "$work/deb" "$pool/${file##*/}"; }
+	if [ ! -e "$pool/${file##*/}" ]; then
+		install -m 0644 "$file" "$work/deb"
+		mv "$work/deb" "$pool/${file##*/}"
+	fi
 done
 dists=$work/dists
 mkdir "$dists"
