@@ -47,32 +47,15 @@ func (m Manager) dial(ctx context.Context) (*dbus.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errConnect, err)
 	}
-	type result struct {
-		conn *dbus.Conn
-		err  error
-	}
-	dialled := make(chan result, 1)
-	go func() {
-		// connect(2) takes no context: it blocks while the socket's backlog is full.
-		conn, err := dbus.Dial(m.Address, dbus.WithContext(ctx))
-		dialled <- result{conn, err}
-	}()
-	var conn *dbus.Conn
-	select {
-	case r := <-dialled:
-		if r.err != nil {
-			return nil, fmt.Errorf("%w at %s: %w", errConnect, m.Address, r.err)
-		}
-		conn = r.conn
-	case <-ctx.Done():
-		// The connection closes itself, as its context has ended.
-		return nil, fmt.Errorf("%w at %s: %w", errConnect, m.Address, ctx.Err())
+	// This does not block: to a unix socket whose backlog is full connect(2) fails at once (EAGAIN).
+	conn, err := dbus.Dial(m.Address, dbus.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("%w at %s: %w", errConnect, m.Address, err)
 	}
 	// Neither call takes a context; both end when the connection is closed.
 	bound := time.AfterFunc(answerWithin, func() { _ = conn.Close() })
 	defer bound.Stop()
-	err := conn.Auth(nil)
-	if err == nil {
+	if err = conn.Auth(nil); err == nil {
 		err = conn.Hello()
 	}
 	if err != nil {
