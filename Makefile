@@ -48,7 +48,7 @@ model: ## Check the model of the lock and the cycle in every state, and that eac
 	@.ci/model
 
 .PHONY: bench
-bench: ## Measure what docs/benchmarks.md tells, and write its table anew (no root; about 15 minutes; BENCH='-idle 1m')
+bench: ## Measure what docs/benchmarks.md tells, and write its table anew (no root; about 20 minutes; BENCH='-idle 1m')
 	@command -v dbus-daemon >/dev/null || .ci/deps unit
 	@$(MAKE) -s DIST=build/bench stage-$$(go env GOARCH)
 	@go run ./internal/testenv/build >/dev/null

@@ -20,16 +20,17 @@ type resting struct {
 	stage   *stage
 	machine *machine
 	period  time.Duration
-	done    chan struct{} // closed when the fields below are complete
-	err     error
 	// of the idle time
 	requests, connections int
 	switches, moments     float64 // a minute
 	resident, anonymous   int64   // at its end
 }
 
-// rest starts a daemon that has nothing to do, and watches it from then on.
-func (s *stage) rest(ctx context.Context, period time.Duration) (*resting, error) {
+// idle starts a daemon that has nothing to do and watches it for the whole
+// period. Nothing else may be measured meanwhile: while a thread of the daemon
+// waits for a processor, the Go runtime's monitor wakes every 20 microseconds
+// to look after it, and this would count.
+func (s *stage) idle(ctx context.Context, period time.Duration) ([]figure, error) {
 	m, err := s.newMachine(ctx, idleMachine)
 	if err != nil {
 		return nil, err
@@ -44,17 +45,16 @@ func (s *stage) rest(ctx context.Context, period time.Duration) (*resting, error
 	if err := pause(ctx, min(period, 10*time.Second)); err != nil {
 		return nil, err
 	}
-	r := &resting{stage: s, machine: m, period: period, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.err = r.watch(ctx)
-	}()
-	return r, nil
+	r := &resting{stage: s, machine: m, period: period}
+	if err := r.watch(ctx); err != nil {
+		return nil, err
+	}
+	return r.figures(ctx)
 }
 
 // watch counts for the whole period. Reading /proc does not wake the process.
 func (r *resting) watch(ctx context.Context) error {
-	pid, began := r.machine.daemon.pid, time.Now()
+	pid, began := r.machine.daemon.child.Pid, time.Now()
 	last, err := sleeps(pid)
 	if err != nil {
 		return err
@@ -96,13 +96,9 @@ func (r *resting) watch(ctx context.Context) error {
 
 const mebibyte = 1 << 20
 
-// figures waits for the end of the period. Then the daemon takes the lock,
-// cordons, drains, and gives all of it back, for the memory that this leaves behind.
+// figures tells what was seen, and then lets the daemon take the lock, cordon,
+// drain, and give all of it back, for the memory that this leaves behind.
 func (r *resting) figures(ctx context.Context) ([]figure, error) {
-	<-r.done
-	if r.err != nil {
-		return nil, r.err
-	}
 	out := []figure{
 		atMost(fmt.Sprintf("idle for %.3g minutes: API requests", r.period.Minutes()), 0, float64(r.requests), "%.0f"),
 		atMost("idle: open TCP connections, at most", 0, float64(r.connections), "%.0f"),
@@ -150,5 +146,5 @@ func (r *resting) afterCycle(ctx context.Context) (resident, anonymous int64, er
 	if err := pause(ctx, 10*time.Second); err != nil {
 		return 0, 0, err
 	}
-	return memory(m.daemon.pid)
+	return memory(m.daemon.child.Pid)
 }

@@ -115,11 +115,7 @@ func measure(ctx context.Context, o options, r *report, progress io.Writer) erro
 			errs = append(errs, fmt.Errorf("%s: %w", what, errors.Join(err, s.clearLock())))
 		}
 	}
-	// The idle daemon costs nothing, which is what is to be shown: the other figures are taken meanwhile.
-	resting, err := s.rest(ctx, o.idle)
-	if err != nil {
-		return fmt.Errorf("idle: %w", err)
-	}
+	step(fmt.Sprintf("nothing to do, for %s", o.idle), func(ctx context.Context) ([]figure, error) { return s.idle(ctx, o.idle) })
 	step("from the sentinel to the lock", func(ctx context.Context) ([]figure, error) { return s.takeLock(ctx, o.rounds) })
 	step("from one holder to the next", func(ctx context.Context) ([]figure, error) { return s.handOver(ctx, o.rounds) })
 	step("a whole cycle", func(ctx context.Context) ([]figure, error) {
@@ -144,7 +140,6 @@ func measure(ctx context.Context, o options, r *report, progress io.Writer) erro
 		s, err := fleet(ctx, 5000)
 		return []section{s}, err
 	})
-	step(fmt.Sprintf("idle, until %s are over", o.idle), resting.figures)
 	step("the binary", func(context.Context) ([]figure, error) { return binarySize(o.kured) })
 	return errors.Join(append(errs, ctx.Err())...)
 }
