@@ -94,53 +94,19 @@ func (r *Runner) learn(ctx context.Context) error {
 	}
 	var own lock.Own
 	var self node.State
+	unreadable := false
 	err := r.short(ctx, func(ctx context.Context) (err error) {
-		if own, err = r.cluster.Entries.Read(ctx); err != nil && !errors.Is(err, lock.ErrUnreadable) {
+		own, err = r.cluster.Entries.Read(ctx)
+		if unreadable = errors.Is(err, lock.ErrUnreadable); err != nil && !unreadable {
 			return err
 		}
-		unreadable := err != nil
-		if self, err = r.cluster.Self.Get(ctx); err != nil {
-			return err
-		}
-		o := &r.seen
-		o.Entry, o.Waiting, o.Cordoned, o.Mark = NoEntry, own.Waiting, self.Unschedulable, NoMark
-		switch {
-		case unreadable:
-			o.Entry = UnreadableEntry
-		case own.Holder != nil && own.Holder.Boot == r.Boot:
-			o.Entry = ThisBootEntry
-		case own.Holder != nil:
-			o.Entry = OtherBootEntry
-		}
-		// What else we put on the Node is a mark as well, of a node that a person had cordoned.
-		r.ownCordon = self.Mark != ""
-		r.mark = cmp.Or(self.Mark, self.Dressed)
-		r.chronicle.learn(self.Announced)
-		r.shown.tainted = slices.Contains(self.SoftTaints, r.Settings.WaitingTaint)
-		if r.shown.conditions = len(self.Conditions) > 0; !r.shown.conditions {
-			r.shown.last = ""
-		}
-		switch r.mark {
-		case "":
-		case r.Boot:
-			o.Mark = ThisBootMark
-		default:
-			o.Mark = OtherBootMark
-		}
-		r.holder, r.note = own.Holder, self.Released
-		switch o.Released = ""; {
-		case o.Entry != NoEntry:
-			r.lockLost = false
-		case r.note != nil:
-			o.Released = r.note.String()
-		case r.lockLost:
-			o.Released = releasedBySomebody
-		}
-		return nil
+		self, err = r.cluster.Self.Get(ctx)
+		return err
 	})
 	if err != nil {
 		return err
 	}
+	r.understand(own, self, unreadable)
 	if r.seen.Entry == ThisBootEntry && r.Mode == Run && !r.seen.ShuttingDown && own.Holder.Phase == status.Rebooting {
 		// A daemon that was restarted after it called Reboot.
 		going, err := r.Host.PreparingForShutdown(ctx)
@@ -162,6 +128,45 @@ func (r *Runner) learn(ctx context.Context) error {
 	}
 	r.seen.Known = true
 	return nil
+}
+
+// understand makes an observation of what was read. The loop does it, not the
+// step beside it: what it changes the loop shows.
+func (r *Runner) understand(own lock.Own, self node.State, unreadable bool) {
+	o := &r.seen
+	o.Entry, o.Waiting, o.Cordoned, o.Mark = NoEntry, own.Waiting, self.Unschedulable, NoMark
+	switch {
+	case unreadable:
+		o.Entry = UnreadableEntry
+	case own.Holder != nil && own.Holder.Boot == r.Boot:
+		o.Entry = ThisBootEntry
+	case own.Holder != nil:
+		o.Entry = OtherBootEntry
+	}
+	// What else we put on the Node is a mark as well, of a node that a person had cordoned.
+	r.ownCordon = self.Mark != ""
+	r.mark = cmp.Or(self.Mark, self.Dressed)
+	r.chronicle.learn(self.Announced)
+	r.shown.tainted = slices.Contains(self.SoftTaints, r.Settings.WaitingTaint)
+	if r.shown.conditions = len(self.Conditions) > 0; !r.shown.conditions {
+		r.shown.last = ""
+	}
+	switch r.mark {
+	case "":
+	case r.Boot:
+		o.Mark = ThisBootMark
+	default:
+		o.Mark = OtherBootMark
+	}
+	r.holder, r.note = own.Holder, self.Released
+	switch o.Released = ""; {
+	case o.Entry != NoEntry:
+		r.lockLost = false
+	case r.note != nil:
+		o.Released = r.note.String()
+	case r.lockLost:
+		o.Released = releasedBySomebody
+	}
 }
 
 // rest is the idle state: no connection, no timer, no memory that is not needed.

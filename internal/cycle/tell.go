@@ -39,12 +39,21 @@ func (r *Runner) sayLate() {
 	r.tell(status.EventWaiting, r.now.Reason, r.now.Line())
 }
 
+// receive keeps another configuration for the next round. One that no round has
+// seen yet is void.
+func (r *Runner) receive(parts Parts) {
+	if r.next != nil && r.next.Dismissed != nil {
+		r.next.Dismissed()
+	}
+	r.next = &parts
+}
+
 // adopt goes on with another configuration, if one has come. What the cluster
 // knows of us is read anew with it; the place in the queue is kept.
 func (r *Runner) adopt() {
 	select {
 	case parts := <-r.Reload:
-		r.next = &parts
+		r.receive(parts)
 	default:
 	}
 	if r.next == nil {

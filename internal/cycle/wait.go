@@ -82,7 +82,7 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 				end()
 			}
 		case parts := <-r.Reload:
-			r.next = &parts
+			r.receive(parts)
 			if w.demand && !w.whole {
 				end()
 			}
