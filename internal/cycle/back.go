@@ -37,6 +37,7 @@ func (r *Runner) release(ctx context.Context, boot string) error {
 
 // rollBack ends a try that comes to nothing.
 func (r *Runner) rollBack(ctx context.Context, act Action) error {
+	r.done = 0 // whatever becomes of the release, the cordon goes
 	uncordoned, err := r.giveBack(ctx)
 	if err != nil {
 		return err
@@ -111,8 +112,9 @@ func (r *Runner) backOff(act Action) time.Duration {
 func (r *Runner) awaitReturn(ctx context.Context) error {
 	if waited := time.Since(r.now.Since); waited > r.Settings.Overdue && !r.nagged {
 		r.nagged = true
-		r.log().Error("the node has rebooted and is not back in service: look at systemctl status kured-uncordon.service boot-complete.target",
-			"phase", status.Returning, "reason", status.AwaitingReturn, "after", round(waited))
+		detail := "the node has rebooted and is not back in service: look at systemctl status kured-uncordon.service boot-complete.target"
+		r.log().Error(detail, "phase", status.Returning, "reason", status.AwaitingReturn, "after", round(waited))
+		r.tell(status.EventHeld, status.AwaitingReturn, detail)
 	}
 	return r.lookAgain(ctx)
 }
@@ -180,11 +182,15 @@ func (r *Runner) comeBack(ctx context.Context) error {
 	}
 	r.unsilence(ctx)
 	if r.holder == nil {
-		what := r.seen.Released
-		if what == "" {
+		what, reason := r.seen.Released, status.LockLost
+		switch {
+		case what != "":
+		case r.seen.GiveUp: // an admin would have left a note
+			what, reason = "the way back took too long, and the lock was released before", status.GaveUp
+		default:
 			what = releasedBySomebody
 		}
-		r.log().Warn("back in service: "+what, "phase", status.Returning, "reason", status.LockLost, "uncordoned", uncordoned)
+		r.log().Warn("back in service: "+what, "phase", status.Returning, "reason", reason, "uncordoned", uncordoned)
 		r.seen.Known = false
 		return nil
 	}
@@ -204,7 +210,7 @@ func (r *Runner) comeBack(ctx context.Context) error {
 	if !r.holder.Since.IsZero() {
 		held = round(time.Since(r.holder.Since))
 	}
-	if !uncordoned {
+	if !uncordoned && r.seen.Cordoned {
 		message = "lock released; the node was cordoned by somebody else and stays so"
 	}
 	r.log().Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held,

@@ -257,6 +257,9 @@ func (m *machine) Changed() <-chan struct{} { return m.changed }
 type gates machine
 
 func (g *gates) Check(context.Context, gate.Moment) gate.Verdict {
+	if g.asking != nil {
+		g.asking()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.gates

@@ -49,7 +49,17 @@ func (r *Runner) acquire(ctx context.Context) error {
 	return nil
 }
 
+// maxUndone is how often in one try a cordon is set again.
+const maxUndone = 3
+
+// cordon begins the steps. If it was done before in this try somebody has taken
+// the cordon off: new pods may have come, so all begins again; but not for ever.
 func (r *Runner) cordon(ctx context.Context) error {
+	again := r.done >= Cordon && !r.seen.Cordoned
+	if again && r.undone == maxUndone {
+		r.seen.Failure = &Failure{Reason: status.DrainFailed, Detail: "somebody uncordons the node again and again"}
+		return nil
+	}
 	var marked bool
 	err := r.short(ctx, func(ctx context.Context) (err error) {
 		marked, err = r.cluster.Self.Cordon(ctx)
@@ -61,6 +71,10 @@ func (r *Runner) cordon(ctx context.Context) error {
 	r.seen.Cordoned, r.done = true, Cordon
 	r.looked = time.Time{} // a pod that a gate waits for may have come just before
 	r.ownCordon = marked
+	if again {
+		r.undone++
+		r.log().Warn("somebody uncordoned the node in mid-cycle: all steps begin again", "phase", status.Draining)
+	}
 	if marked {
 		r.seen.Mark, r.mark = ThisBootMark, r.Boot
 		r.log().Info("node cordoned", "phase", status.Draining)
@@ -102,11 +116,11 @@ func (r *Runner) reboot(ctx context.Context) error {
 	if err := r.advance(ctx, status.Rebooting); err != nil || !r.seen.Known {
 		return err
 	}
-	if s := r.Demand.State(); !s.Wanted {
-		return nil
-	}
-	if v := r.checkGates(ctx); !v.Open {
+	if r.seen.Gates = r.checkGates(ctx); !r.seen.Gates.Open {
 		return nil // the next look decides
+	}
+	if s := r.Demand.State(); !s.Wanted { // after the gates, which can take long
+		return nil
 	}
 	if err := r.Budget.Spend(); err != nil {
 		r.seen.Failure = &Failure{Reason: status.BudgetUnreadable, Detail: err.Error()}
@@ -164,6 +178,7 @@ func (r *Runner) awaitShutdown(ctx context.Context) error {
 			detail := "the reboot was accepted and the machine is still up: lock and cordon are kept, a person is needed"
 			r.log().Error(detail, "phase", status.Rebooting, "reason", status.RebootOverdue, "after", r.Settings.Overdue)
 			r.publish(func(s *status.Status) { s.Reason, s.Detail = status.RebootOverdue, detail })
+			r.tell(status.EventHeld, status.RebootOverdue, detail)
 			continue
 		case !told:
 			// The bus goes early in a shutdown. If it was only restarted, logind's own word counts again.

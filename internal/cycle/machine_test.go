@@ -69,6 +69,7 @@ type machine struct {
 	standing    sentinel.Standing // as kept in /run
 	forgetful   error             // of the memory
 	writing     func(lock.Edit)   // called before each write of the lock; nil: nothing
+	asking      func()            // called before each look at the gates; nil: nothing
 
 	runner *Runner
 	stop   context.CancelFunc

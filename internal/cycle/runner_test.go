@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -422,10 +423,55 @@ func TestRebootOverdue(t *testing.T) {
 		m.await("told", func() bool { return m.status().Reason == status.RebootOverdue })
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		if strings.Count(m.log(), string(status.RebootOverdue)) != 1 || m.node().Mark == "" || len(m.store.Data()) != 1 {
+		if strings.Count(m.log(), string(status.RebootOverdue)) != 1 || m.node().Mark == "" || len(m.store.Data()) != 1 || !m.heard(status.EventHeld) {
 			t.Errorf("%v %+v\n%s", m.store.Data(), m.node(), m.log())
 		}
 	})
+}
+
+// kured-uncordon.service does not run, for example because a health check has failed: people are told, once.
+func TestReturnOverdue(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.awaitReboot()
+		m.kill()
+		m.bootUp(false)
+		m.start(Run)
+		m.awaitPhase(status.Returning)
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		m.mu.Lock()
+		told := slices.Clone(m.events)
+		m.mu.Unlock()
+		if !slices.Equal(told, []status.Event{status.EventDrain, status.EventReboot, status.EventHeld}) ||
+			strings.Count(m.log(), "is not back in service") != 1 || len(m.store.Data()) != 1 {
+			t.Errorf("told %v, lock %v\n%s", told, m.store.Data(), m.log())
+		}
+	})
+}
+
+// kured-uncordon.service is ended between the uncordon and the release: what is said of the cordon stays true.
+func TestReturnInTwoAttempts(t *testing.T) {
+	for _, cordoned := range []bool{false, true} {
+		story(t, func(m *machine) {
+			m.wanted, m.self.Unschedulable = true, cordoned
+			m.settings.ReleaseDelay = 10 * time.Minute
+			m.start(Run)
+			m.awaitReboot()
+			m.kill()
+			m.bootUp(false)
+			m.start(Return)
+			m.await("delay", func() bool { return m.status().Reason == status.ReleaseDelayed })
+			m.kill()
+			if err := m.afterBoot(); err != nil {
+				t.Fatal(err)
+			}
+			if m.node().Unschedulable != cordoned || strings.Contains(m.log(), "cordoned by somebody else and stays so") != cordoned {
+				t.Errorf("Node %+v\n%s", m.node(), m.log())
+			}
+		})
+	}
 }
 
 // A daemon that waits for kured-uncordon.service is not deaf: a demand of the new boot is served when that

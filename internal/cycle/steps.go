@@ -77,7 +77,7 @@ func (r *Runner) step(ctx context.Context, verb Verb) error {
 		r.lost()
 		return nil
 	case errors.Is(err, errUncordoned):
-		r.uncordoned()
+		r.seen.Known = false // and it is cordoned again
 		return nil
 	case err != nil || r.seen.Failure != nil:
 		return err
@@ -91,21 +91,6 @@ func (r *Runner) step(ctx context.Context, verb Verb) error {
 
 // errUncordoned means that somebody took off the cordon while we need it.
 var errUncordoned = errors.New("the node was uncordoned")
-
-// maxUndone is how often in one try a cordon is set again.
-const maxUndone = 3
-
-// uncordoned is when somebody took off the cordon: new pods may have come, so
-// all begins again with the cordon; but not for ever.
-func (r *Runner) uncordoned() {
-	r.undone++
-	r.seen.Known = false
-	if r.undone > maxUndone {
-		r.seen.Failure = &Failure{Reason: status.DrainFailed, Detail: "somebody uncordons the node again and again"}
-		return
-	}
-	r.log().Warn("somebody uncordoned the node in the midst of its drain: cordoning it again", "phase", status.Draining)
-}
 
 // held does what has to be done while the lock is held and the node is
 // cordoned, and ends it with lock.ErrLost or errUncordoned when that is over.

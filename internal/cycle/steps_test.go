@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,6 +207,68 @@ func TestGateClosesWhileAnnounced(t *testing.T) {
 	})
 }
 
+// A gate closes at the last moment, behind the fence: what it says is decided
+// upon, and the fence is not written again and again.
+func TestGateClosesBehindTheFence(t *testing.T) {
+	for _, c := range []struct {
+		says   gate.Verdict
+		reason status.Reason // and then
+		phase  status.Phase
+	}{
+		{gate.Verdict{Reason: status.OutsideWindow, Detail: "closed"}, status.OutsideWindow, status.BackingOff},
+		{gate.Verdict{Reason: status.Inhibited, Detail: "apt", Passing: true}, status.Inhibited, status.Draining},
+	} {
+		run(t, func(t *testing.T, m *machine) {
+			var fences atomic.Int32
+			m.writing = func(e lock.Edit) {
+				if !strings.Contains(e.Set["holder.a"], `"phase":"rebooting"`) {
+					return
+				}
+				switch fences.Add(1) {
+				case 1:
+					m.set(func() { m.gates = c.says })
+				case 20: // in virtual time a loop without a pause would never end
+					m.set(func() { m.gates = gate.Verdict{Open: true} })
+				}
+			}
+			m.start(Run)
+			m.want(true)
+			m.await("decided", func() bool { return fences.Load() > 0 && m.status().Reason == c.reason || m.rebooted() > 0 })
+			if m.status().Phase != c.phase || m.rebooted() > 0 || fences.Load() != 1 {
+				t.Errorf("%s: %+v, %d reboots, %d fences", c.reason, m.status(), m.rebooted(), fences.Load())
+			}
+			m.set(func() { m.gates = gate.Verdict{Open: true} })
+			m.roll()
+			m.back()
+		})
+	}
+}
+
+// The sentinel goes while the gates are asked for the last time, which takes
+// seconds where a server hangs. The fake logind says when that is overlooked.
+func TestDemandEndsBehindTheFence(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		var fenced atomic.Bool
+		m.writing = func(e lock.Edit) {
+			if strings.Contains(e.Set["holder.a"], `"phase":"rebooting"`) {
+				fenced.Store(true)
+			}
+		}
+		m.asking = func() {
+			if fenced.Load() {
+				m.want(false)
+			}
+		}
+		m.start(Run)
+		m.want(true)
+		m.await("rolled back", func() bool { return m.logged("rolled back: uncordoned") || m.rebooted() > 0 })
+		if m.rebooted() > 0 {
+			t.Error("rebooted though nobody wants it")
+		}
+		m.back()
+	})
+}
+
 func TestPreflight(t *testing.T) {
 	blocked := drain.Report{Held: []drain.HeldPod{{Namespace: "shop", Name: "db-0", Why: drain.WhyBudget}}}
 	run(t, func(t *testing.T, m *machine) {
@@ -296,7 +359,7 @@ func TestCordonIsUndone(t *testing.T) {
 		m.awaitPhase(status.Draining)
 		undo(m)
 		m.await("second drain", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.drains == 2 })
-		if !m.node().Unschedulable || !m.logged("cordoning it again") {
+		if !m.node().Unschedulable || !m.logged("somebody uncordoned") {
 			t.Errorf("node %+v\n%s", m.node(), m.log())
 		}
 		m.awaitReboot()
@@ -315,6 +378,25 @@ func TestCordonIsUndone(t *testing.T) {
 		}
 		if m.rebooted() > 0 || m.status().Phase != status.BackingOff || len(m.store.Data()) > 0 {
 			t.Errorf("%d reboots, %+v, lock %v", m.rebooted(), m.status(), m.store.Data())
+		}
+	})
+	// Drains that end before anybody looks.
+	run(t, func(t *testing.T, m *machine) {
+		m.drainFor = 10 * time.Second
+		m.start(Run)
+		m.want(true)
+		for range 40 {
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			if m.status().Phase == status.BackingOff {
+				break
+			}
+			undo(m)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.reboots > 0 || m.drains != maxUndone+1 || m.self.Mark != "" || strings.Count(strings.Join(m.lines, ""), "somebody uncordoned") != maxUndone {
+			t.Errorf("%d reboots, %d drains, Node %+v\n%s", m.reboots, m.drains, m.self, strings.Join(m.lines, ""))
 		}
 	})
 }
@@ -370,8 +452,8 @@ func TestGiveUpAfterReboot(t *testing.T) {
 		}
 		m.set(func() { m.notReady = false }) // well at last
 		<-m.done
-		if m.err != nil || m.node().Unschedulable {
-			t.Errorf("%v, node %+v", m.err, m.node())
+		if m.err != nil || m.node().Unschedulable || !m.logged("the lock was released before") || m.logged("somebody else") {
+			t.Errorf("%v, node %+v\n%s", m.err, m.node(), m.log())
 		}
 		m.start(Run)
 	})
@@ -441,6 +523,28 @@ func TestReloadWhileDraining(t *testing.T) {
 		m.awaitReboot()
 		if m.drains != 1 || len(m.announced) == 0 {
 			t.Errorf("%d drains, announced %v", m.drains, m.announced)
+		}
+	})
+}
+
+// Of several configurations that come while a step runs the last one counts,
+// and the others are let go.
+func TestReloadsWhileDraining(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.drainFor = 10 * time.Minute
+		m.start(Run)
+		m.want(true)
+		m.awaitPhase(status.Draining)
+		var dismissed []int
+		for i := range 3 {
+			next := m.parts()
+			next.Dismissed = func() { dismissed = append(dismissed, i) }
+			m.reload <- next
+			synctest.Wait()
+		}
+		m.awaitReboot()
+		if !slices.Equal(dismissed, []int{0, 1}) {
+			t.Errorf("dismissed %v of 0, 1, 2", dismissed)
 		}
 	})
 }
