@@ -111,7 +111,7 @@ func (e Entries) String() string {
 
 // Meaning says what a release leads to.
 func (e Entries) Meaning() string {
-	const word = "Released, it does not count any more and another node may go, also while this one is down: on your word."
+	const word = "Released, it holds no more: on your word another node may go. But while it is not Ready, or cordoned, it still counts as down where lock.count_unavailable is set, as by default: to go on without it, delete its Node."
 	switch {
 	case e.Damage != "":
 		return "kured cannot say whether " + e.Node + " is down. " + word
