@@ -93,6 +93,9 @@ func (w *World) wallLimits(p *process, after version, takes bool) *refusal {
 			held++
 		}
 	}
+	if len(after.snap.State.Blocking()) > 0 {
+		limit = 1
+	}
 	own := after.snap.State.Holders[p.m.name]
 	for _, h := range after.snap.State.Holders {
 		limit = min(limit, h.Max)

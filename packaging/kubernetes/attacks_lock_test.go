@@ -23,6 +23,8 @@ func attacksOnSlots() []attack {
 			"holder.node-a", holds("node-a")),
 		onLock("take the slot that an unknown key holds", scene{lock: map[string]string{"frozen": "yes"}},
 			"holder.node-a", holds("node-a")),
+		onLock("take a slot beside an entry of which nobody knows the limit", oneOfThree().with("holder.node-x", "what is this?"),
+			"holder.node-a", holds("node-a", "max", "3")),
 		onLock("take a slot in another zone", oneOfThree("zone", `"eu-1b"`), "holder.node-a", holds("node-a", "max", "3", "zone", `"eu-1a"`)),
 		onLock("take a slot without a zone while a zone holds", oneOfThree("zone", `"eu-1b"`), "holder.node-a", holds("node-a", "max", "3")),
 		onLock("take the lock while it is paused", free().under("paused", "it is Christmas"), "holder.node-a", holds("node-a")),

@@ -34,10 +34,6 @@ func TestHonestLife(t *testing.T) {
 		w.must(t, node, patchOf(lockPath, "holder.node-a", entry(`"rebooting"`)))
 		w.must(t, node, patchOf(lockPath, "holder.node-a", ""))
 	})
-	t.Run("beside a broken entry", func(t *testing.T) { // which counts, and says nothing of limits and zones
-		w.set(t, oneOfThree("zone", `"eu-1a"`).with("holder.node-f", "what is this?"))
-		w.must(t, w.caller(t, byKubelet, "node-a"), patchOf(lockPath, "holder.node-a", holds("node-a", "max", "3", "zone", `"eu-1a"`)))
-	})
 }
 
 // excluded is the label by which a node gets no traffic from load balancers.
