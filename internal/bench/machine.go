@@ -161,7 +161,7 @@ func (m *machine) await(ctx context.Context, phases ...status.Phase) error {
 
 // process is a child that dies with this process.
 type process struct {
-	pid   int
+	child *os.Process
 	log   *tail
 	ended chan struct{} // closed when the child is gone
 	err   error         // to be read after ended is closed
@@ -188,7 +188,7 @@ func startProcess(c *exec.Cmd) (*process, error) {
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	p.pid = c.Process.Pid
+	p.child = c.Process
 	return p, nil
 }
 
@@ -204,7 +204,8 @@ func (p *process) running() bool {
 // end asks the child to end, and after a while makes it.
 func (p *process) end() {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		if err := syscall.Kill(p.pid, signal); errors.Is(err, syscall.ESRCH) {
+		// Not by its number, which may be another's by now.
+		if err := p.child.Signal(signal); errors.Is(err, os.ErrProcessDone) {
 			return
 		}
 		select {
