@@ -176,7 +176,9 @@ func (cp *ControlPlane) apiServerArgs() []string {
 	}
 	if cp.options.Audit {
 		args = append(args, "--audit-policy-file="+cp.file("audit-policy.yaml"),
-			"--audit-log-path="+cp.file("audit.log"), "--audit-log-mode=blocking")
+			"--audit-log-path="+cp.file("audit.log"), "--audit-log-mode=blocking",
+			// In MB: at 100, the default, a new file is begun, and Requests would miss what is in the old one.
+			"--audit-log-maxsize=100000")
 	}
 	return args
 }
