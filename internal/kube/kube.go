@@ -7,8 +7,8 @@
 // under a write, and cannot be told to let go. A daemon with nothing to do must
 // do nothing. So client-go resolves the credentials (files, exec plugins, token
 // files, impersonation, proxies) and this package puts them into an
-// http.Transport that is made anew when a request finds the certificate or CA
-// files changed. New requests use the new files, those under way end
+// http.Transport that is made anew when a request finds the kubeconfig, or the
+// certificate or CA files, changed. New requests use the new files, those under way end
 // undisturbed on the old connection, and no timer runs. After CloseIdle there
 // is no connection and no goroutine.
 package kube
@@ -67,20 +67,22 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := load(path)
-	if err != nil {
-		return nil, err
+	read := func() (*rest.Config, error) {
+		cfg, err := load(path)
+		if err != nil {
+			return nil, err
+		}
+		cfg.QPS, cfg.Burst = requestsPerSecond, requestsBurst
+		cfg.UserAgent = "kured/" + o.Version
+		cfg.ContentType = runtime.ContentTypeProtobuf
+		cfg.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+		return cfg, nil
 	}
-	cfg.QPS, cfg.Burst = requestsPerSecond, requestsBurst
-	cfg.UserAgent = "kured/" + o.Version
-	cfg.ContentType = runtime.ContentTypeProtobuf
-	cfg.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-
-	client, transport, err := newClient(cfg, o.OnRequest)
+	client, transport, err := newClient(path, read, o.OnRequest)
 	if err != nil {
-		return nil, &Error{Kind: Malformed, Path: path, Err: err}
+		return nil, malformed(path, err)
 	}
-	c := &Cluster{Client: client, Kubeconfig: path, Server: cfg.Host, transport: transport}
+	c := &Cluster{Client: client, Kubeconfig: path, Server: transport.cfg.Host, transport: transport}
 	if err := c.identify(ctx, o.NodeName); err != nil {
 		c.CloseIdle()
 		return nil, err
@@ -159,6 +161,14 @@ func fileError(path string, err error) *Error {
 		}
 	}
 	return e
+}
+
+// malformed sorts an error of making a client.
+func malformed(path string, err error) error {
+	if sorted := (*Error)(nil); errors.As(err, &sorted) {
+		return err
+	}
+	return &Error{Kind: Malformed, Path: path, Err: err}
 }
 
 // IsKubelet reports whether our credential is the kubelet's own: NodeRestriction

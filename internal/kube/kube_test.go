@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -293,6 +294,51 @@ func TestRotatedCertificate(t *testing.T) {
 		t.Errorf("%d connections: that of the watch and the newest are expected", n)
 	}
 	w.Stop()
+	eventually(t, "no connection", func() bool { c.CloseIdle(); return api.connections() == 0 })
+}
+
+// Some kubeconfigs hold the credential itself. One that is written anew counts
+// from the next request on, too.
+func TestRotatedKubeconfig(t *testing.T) {
+	api := newFakeAPI(t)
+	api.nodes["node-b"] = 200
+	f, path := kubelet(t, api, "system:node:node-a")
+	inline := func(user string) string {
+		cert, key := api.ca.issue(t, user)
+		return fmt.Sprintf("{client-certificate-data: %s, client-key-data: %s}",
+			base64.StdEncoding.EncodeToString(cert), base64.StdEncoding.EncodeToString(key))
+	}
+	api.tokens["token"] = "by token"
+	f.kubeconfig(t, api.URL, inline("system:node:node-a"))
+	c, err := Connect(t.Context(), Options{Kubeconfig: path, Version: "1.2.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, next := range []struct{ name, user, want string }{
+		{"certificate", inline("the next"), "the next"},
+		{"token", "{token: token}", "by token"},
+		{"cut short", "{", "by token"},
+		{"file", certificateUser, "system:node:node-a"},
+	} {
+		f.kubeconfig(t, api.URL, next.user)
+		if _, err := c.Client.CoreV1().Nodes().Get(t.Context(), "node-a", metav1.GetOptions{}); err != nil {
+			t.Errorf("%s: %v", next.name, err)
+		}
+		if users := api.users(); users[len(users)-1] != next.want {
+			t.Errorf("%s: the request came from %s", next.name, users[len(users)-1])
+		}
+	}
+	if len(api.agents) != 1 {
+		t.Errorf("requests by %v", api.agents)
+	}
+	// What was learned is of another cluster, perhaps: the caller has to connect anew.
+	asked := len(api.users())
+	f.kubeconfig(t, "https://127.0.0.1:1", certificateUser)
+	_, err = c.Client.CoreV1().Nodes().Get(t.Context(), "node-a", metav1.GetOptions{})
+	wantError(t, errors.Unwrap(err), Unreachable, "the API server "+api.URL+" cannot be reached: the kubeconfig leads to https://127.0.0.1:1 now")
+	if len(api.users()) != asked {
+		t.Error("the old server was asked")
+	}
 	eventually(t, "no connection", func() bool { c.CloseIdle(); return api.connections() == 0 })
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -60,9 +61,9 @@ func connectPerson(ctx context.Context, o PersonOptions) (*Person, error) {
 		return nil, fileError(path, err)
 	}
 	cfg.UserAgent = "kured/" + o.Version
-	client, transport, err := newClient(cfg, nil)
+	client, transport, err := newClient("", func() (*rest.Config, error) { return cfg, nil }, nil)
 	if err != nil {
-		return nil, &Error{Kind: Malformed, Path: path, Err: err}
+		return nil, malformed(path, err)
 	}
 	c := &Cluster{Client: client, Kubeconfig: path, Server: cfg.Host, transport: transport}
 	node, _, err := c.credentialName(ctx)

@@ -1,12 +1,14 @@
 package kube
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,38 +18,39 @@ import (
 	"k8s.io/client-go/transport"
 )
 
-// newClient makes a client whose connections follow the files of cfg.
-func newClient(cfg *rest.Config, onRequest func(verb string, code int)) (kubernetes.Interface, *freshTransport, error) {
-	fresh := &freshTransport{cfg: cfg, onRequest: onRequest}
+// newClient makes a client whose connections follow what read returns of the
+// kubeconfig at path, and the files that it names; path "": only these.
+func newClient(path string, read func() (*rest.Config, error), onRequest func(verb string, code int)) (kubernetes.Interface, *freshTransport, error) {
+	fresh := &freshTransport{path: path, read: read, onRequest: onRequest}
 	if _, err := fresh.get(); err != nil { // bad certificates are found now, not at the first request
 		return nil, nil, err
 	}
-	tc, err := cfg.TransportConfig()
-	if err != nil {
-		return nil, nil, err
-	}
-	// Tokens, exec plugins and impersonation work on requests, above the connections.
-	rt, err := transport.HTTPWrappersForConfig(tc, fresh)
-	if err != nil {
-		return nil, nil, err
-	}
-	client, err := kubernetes.NewForConfigAndClient(cfg, &http.Client{Transport: rt})
+	client, err := kubernetes.NewForConfigAndClient(fresh.cfg, &http.Client{Transport: fresh})
 	if err != nil {
 		return nil, nil, err
 	}
 	return client, fresh, nil
 }
 
-// freshTransport sends requests over connections that were made with the
-// certificate and CA files as they are now.
+// freshTransport sends requests with the credential, and over connections that
+// were made with the certificate and CA files, as they are now.
 type freshTransport struct {
-	cfg       *rest.Config
+	path      string // of the kubeconfig
+	read      func() (*rest.Config, error)
 	onRequest func(verb string, code int)
 
 	mu      sync.Mutex
-	current *http.Transport
-	stamp   [3]fileStamp      // of the files that current was made from
+	cfg     *rest.Config
+	current *signed
+	stamps  []fileStamp       // of the files that current was made from
 	retired []*http.Transport // may still have requests under way
+}
+
+// signed puts a credential on requests: tokens, exec plugins and impersonation
+// work above the connections.
+type signed struct {
+	*http.Transport
+	above http.RoundTripper
 }
 
 // fileStamp tells one content of a file from the next, also behind a symbolic
@@ -61,74 +64,84 @@ func (a fileStamp) same(b fileStamp) bool {
 	return os.SameFile(a.FileInfo, b.FileInfo) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
+// stampsOf stamps files; an empty path is one that is not configured.
+func stampsOf(paths ...string) ([]fileStamp, error) {
+	stamps := make([]fileStamp, len(paths))
+	for i, path := range paths {
+		if path == "" {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		stamps[i] = fileStamp{info}
+	}
+	return stamps, nil
+}
+
+func sameStamps(a, b []fileStamp) bool { return slices.EqualFunc(a, b, fileStamp.same) }
+
 // RoundTrip implements http.RoundTripper.
 func (t *freshTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	current, err := t.get()
 	if err != nil {
 		return nil, err
 	}
-	resp, err := current.RoundTrip(req)
-	if t.onRequest != nil {
-		code := 0
-		if err == nil {
-			code = resp.StatusCode
-		}
-		t.onRequest(verbOf(req), code)
-	}
-	return resp, err
+	return current.above.RoundTrip(req)
 }
 
-// get is the transport for the next request.
-func (t *freshTransport) get() (*http.Transport, error) {
+// get is what sends the next request.
+func (t *freshTransport) get() (*signed, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	stamp, complete := t.look()
-	if t.current != nil && (!complete || t.unchanged(stamp)) {
-		return t.current, nil
-	}
-	next, err := t.build()
-	if err != nil {
-		if t.current != nil {
-			// The files are being written: the old ones are still good.
+	if t.current != nil {
+		if stamps, err := t.look(t.cfg); err != nil || sameStamps(stamps, t.stamps) {
 			return t.current, nil
 		}
+	}
+	stamps, cfg, next, err := t.make()
+	switch {
+	case err != nil && t.current == nil:
 		return nil, err
-	}
-	if t.current != nil {
+	case err != nil:
+		// The files are being written: the old ones are still good.
+		return t.current, nil
+	case t.current == nil:
+	case cfg.Host != t.cfg.Host:
+		// All that is known is of the server of before.
+		return nil, &Error{Kind: Unreachable, Path: t.path, Server: t.cfg.Host, Err: fmt.Errorf("the kubeconfig leads to %s now", cfg.Host)}
+	default:
 		t.current.CloseIdleConnections()
-		t.retired = append(t.retired, t.current)
+		t.retired = append(t.retired, t.current.Transport)
 	}
-	t.current, t.stamp = next, stamp
+	t.current, t.cfg, t.stamps = next, cfg, stamps
 	return next, nil
 }
 
-func (t *freshTransport) unchanged(stamp [3]fileStamp) bool {
-	for i := range stamp {
-		if !stamp[i].same(t.stamp[i]) {
-			return false
-		}
+// make reads the kubeconfig and makes a transport from the files as they are now.
+func (t *freshTransport) make() (stamps []fileStamp, cfg *rest.Config, next *signed, err error) {
+	before, unseen := stampsOf(t.path)
+	if cfg, err = t.read(); err != nil {
+		return nil, nil, nil, err
 	}
-	return true
+	stamps, err = t.look(cfg)
+	if err = cmp.Or(unseen, err); err != nil {
+		return nil, nil, nil, err
+	}
+	stamps[0] = before[0]
+	next, err = t.build(cfg)
+	return stamps, cfg, next, err
 }
 
-// look stamps the files; complete is false if one of them cannot be seen.
-func (t *freshTransport) look() (stamp [3]fileStamp, complete bool) {
-	for i, path := range []string{t.cfg.CAFile, t.cfg.CertFile, t.cfg.KeyFile} {
-		if path == "" {
-			continue
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return stamp, false
-		}
-		stamp[i] = fileStamp{info}
-	}
-	return stamp, true
+// look stamps the kubeconfig and the files of its connections.
+func (t *freshTransport) look(cfg *rest.Config) ([]fileStamp, error) {
+	return stampsOf(t.path, cfg.CAFile, cfg.CertFile, cfg.KeyFile)
 }
 
 // build makes a transport from the files as they are now.
-func (t *freshTransport) build() (*http.Transport, error) {
-	tc, err := t.cfg.TransportConfig()
+func (t *freshTransport) build(cfg *rest.Config) (*signed, error) {
+	tc, err := cfg.TransportConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +167,28 @@ func (t *freshTransport) build() (*http.Transport, error) {
 	if tc.DialHolder != nil {
 		next.DialContext = tc.DialHolder.Dial // an exec plugin's: it closes connections when its certificate changes
 	}
-	return utilnet.SetTransportDefaults(next), nil
+	next = utilnet.SetTransportDefaults(next)
+	above, err := transport.HTTPWrappersForConfig(tc, counting{next, t.onRequest})
+	return &signed{next, above}, err
+}
+
+// counting tells each request that is sent.
+type counting struct {
+	http.RoundTripper
+	tell func(verb string, code int) // nil: nobody
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c counting) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(req)
+	if c.tell != nil {
+		code := 0
+		if err == nil {
+			code = resp.StatusCode
+		}
+		c.tell(verbOf(req), code)
+	}
+	return resp, err
 }
 
 func (t *freshTransport) closeIdle() {

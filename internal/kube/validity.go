@@ -47,8 +47,8 @@ func (v Validity) Late(now time.Time) bool {
 type Credential struct {
 	mu         sync.Mutex
 	configured string
-	stamps     [2]fileStamp // of the kubeconfig, and of the credential's file
-	file       string       // of the credential; empty: it stands in the kubeconfig, or there is none
+	stamps     []fileStamp // of the kubeconfig, and of the credential's file; nil: not known
+	file       string      // of the credential; empty: it stands in the kubeconfig, or there is none
 	is         Validity
 }
 
@@ -61,7 +61,7 @@ func (c *Credential) Use(kubeconfig string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.configured != kubeconfig {
-		c.configured, c.stamps = kubeconfig, [2]fileStamp{}
+		c.configured, c.stamps = kubeconfig, nil
 	}
 }
 
@@ -76,10 +76,10 @@ func (c *Credential) Validity() (Validity, error) {
 		return Validity{}, err
 	}
 	stamps, unknown := stampsOf(path, c.file)
-	if unknown == nil && c.stamps[0].FileInfo != nil && stamps[0].same(c.stamps[0]) && stamps[1].same(c.stamps[1]) {
+	if unknown == nil && sameStamps(stamps, c.stamps) {
 		return c.is, nil
 	}
-	c.stamps = [2]fileStamp{}
+	c.stamps = nil
 	file, is, err := readValidity(path)
 	if err != nil {
 		return Validity{}, err
@@ -89,20 +89,6 @@ func (c *Credential) Validity() (Validity, error) {
 	}
 	c.file, c.is = file, is
 	return is, nil
-}
-
-func stampsOf(kubeconfig, file string) (stamps [2]fileStamp, err error) {
-	for i, path := range []string{kubeconfig, file} {
-		if path == "" {
-			continue
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return stamps, err
-		}
-		stamps[i] = fileStamp{info}
-	}
-	return stamps, nil
 }
 
 // readValidity reads the kubeconfig, and the file that it may name.
