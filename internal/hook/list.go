@@ -16,7 +16,7 @@ import (
 func List(directory, phase string) ([]string, error) {
 	dir := filepath.Join(directory, phase+".d")
 	entries, err := os.ReadDir(dir) // sorted by name
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !dangling(directory) && !dangling(dir) {
 		return nil, nil
 	}
 	if err != nil {
@@ -37,6 +37,13 @@ func List(directory, phase string) ([]string, error) {
 		}
 	}
 	return hooks, nil
+}
+
+// dangling tells a link that leads nowhere from what is not there.
+func dangling(path string) bool {
+	_, link := os.Lstat(path)
+	_, target := os.Stat(path)
+	return link == nil && target != nil
 }
 
 // Ignored tells whether a file of this name is no hook whatever it is. Other than for run-parts(8) a name may contain

@@ -36,7 +36,8 @@ const (
 )
 
 // Run runs the hooks of the phase with env as their environment, beside what systemd sets; KURED_HOOK is the phase.
-// Values become one line each. Without an executable hook it returns nil and asks nobody.
+// Values become one line each. Without an executable hook it returns nil and asks nobody. What cannot be looked at from
+// here, such as a link into a home that the sandbox hides, is left to the unit, which has none and tells if it cannot either.
 //
 // It returns nil if all hooks exited with 0, an error that is ErrNotNow if one said so, a *FailedError if one failed
 // or took longer than Timeout, and another error with status.HookFailed if systemd could not be asked. A unit that
@@ -47,11 +48,7 @@ func (r Runner) Run(ctx context.Context, phase string, env map[string]string) er
 	if !slices.Contains(Phases(), phase) {
 		return fmt.Errorf("run hooks: %q is no phase", phase)
 	}
-	hooks, err := List(r.Directory, phase)
-	if err != nil {
-		return status.Because(status.HookFailed, err)
-	}
-	if len(hooks) == 0 {
+	if hooks, err := List(r.Directory, phase); err == nil && len(hooks) == 0 {
 		return nil
 	}
 	limited := ctx
@@ -66,7 +63,7 @@ func (r Runner) Run(ctx context.Context, phase string, env map[string]string) er
 			u.env[name] = value
 		}
 	}
-	err = u.follow(limited)
+	err := u.follow(limited)
 	if limited.Err() == nil || verdict(err) {
 		return err
 	}

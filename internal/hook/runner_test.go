@@ -164,11 +164,35 @@ func TestRunWithoutHooks(t *testing.T) {
 	if err := r.Run(t.Context(), "pre-", nil); err == nil || !strings.Contains(err.Error(), "no phase") {
 		t.Errorf("an unknown phase: %v", err)
 	}
-	put(t, dir+"/pre-reboot.d", "", 0o644) // a file where a directory should be
-	var reasoned interface{ Reason() status.Reason }
-	if err := r.Run(t.Context(), PreReboot, nil); !errors.As(err, &reasoned) || reasoned.Reason() != status.HookFailed {
-		t.Errorf("a directory that cannot be read: %v", err)
+}
+
+// The daemon's sandbox hides homes and private directories, but not from the unit.
+func TestRunLeavesToTheUnitWhatItCannotSee(t *testing.T) {
+	for name, hide := range map[string]func(dir string) error{
+		"a hook":        func(dir string) error { return os.Symlink("/root/hidden/flush", dir+"/pre-drain.d/20-flush") },
+		"its directory": func(dir string) error { return replace(dir+"/pre-drain.d", "/root/hidden/pre-drain.d") },
+		"all":           func(dir string) error { return replace(dir, "/root/hidden") },
+		"no directory": func(dir string) error {
+			return errors.Join(os.RemoveAll(dir+"/pre-drain.d"), os.WriteFile(dir+"/pre-drain.d", nil, 0o644))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, systemd := newRunner(t, always(fakesystemd1.Exited(1, "list hooks: no such file")))
+			r.EnvDirectory = t.TempDir()
+			if err := hide(r.Directory); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Run(t.Context(), PreDrain, nil); err == nil || !strings.HasSuffix(err.Error(), "exit-code 1): list hooks: no such file") {
+				t.Errorf("got %v", err)
+			}
+			calls(t, systemd, 1, 0)
+		})
 	}
+}
+
+// replace puts a link in the place of a directory.
+func replace(dir, target string) error {
+	return errors.Join(os.RemoveAll(dir), os.Symlink(target, dir))
 }
 
 func TestRunTimeout(t *testing.T) {
