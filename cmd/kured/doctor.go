@@ -50,7 +50,11 @@ arguments.`,
 			if limit <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("--timeout %s: must be longer than 0", limit)}
 			}
-			found := examine(cmd, doctor.Machine{Root: root}, limit)
+			machine := doctor.Machine{Root: root}
+			if root != "/" {
+				machine.Owner = uint32(max(0, os.Geteuid()))
+			}
+			found := examine(cmd, machine, limit)
 			if err := present.Findings(cmd.OutOrStdout(), output, found); err != nil {
 				return err
 			}
@@ -192,7 +196,6 @@ func (a ask) cluster(c *kube.Cluster) []doctor.Check {
 
 // machine are the checks that need no API server. c is nil without one.
 func (a ask) machine(c *kube.Cluster) []doctor.Check {
-	a.files.Owner = uint32(max(0, os.Geteuid())) // root, or there is no daemon that could run hooks
 	checks := []doctor.Check{
 		check("daemon", func(ctx context.Context) []doctor.Finding {
 			s, err := control.Client{Path: a.socket()}.Status(ctx)
@@ -260,17 +263,22 @@ func (a ask) metrics(ctx context.Context) []doctor.Finding {
 	return found
 }
 
-// servers are those whose alerts and queries are gates.
+// servers are those of alerts, queries and silences.
 func (a ask) servers() []doctor.Check {
 	var checks []doctor.Check
-	add := func(name string, look func(context.Context) (string, error)) {
+	add := func(name string, level doctor.Level, follows string, look func(context.Context) (string, error)) {
 		checks = append(checks, check(name, func(ctx context.Context) []doctor.Finding {
-			return doctor.Server(ctx, look)
+			return doctor.Server(ctx, level, follows, look)
 		}))
 	}
+	const closed = "nothing reboots"
 	for i, c := range a.cfg.Prometheus {
 		server, filter, err := alertSource(c.URLs, c.HTTPConfigFile, c.Timeout, c.Filter)
-		add(fmt.Sprintf("prometheus[%d]", i+1), func(ctx context.Context) (string, error) {
+		follows := closed
+		if c.Alerts == string(alert.None) && len(c.Queries) == 0 {
+			follows = "a node that has rebooted stays cordoned and keeps the lock"
+		}
+		add(fmt.Sprintf("prometheus[%d]", i+1), doctor.Fail, follows, func(ctx context.Context) (string, error) {
 			if err != nil {
 				return "", err
 			}
@@ -293,7 +301,11 @@ func (a ask) servers() []doctor.Check {
 	}
 	for i, c := range a.cfg.Alertmanager {
 		server, filter, err := alertSource(c.URLs, c.HTTPConfigFile, c.Timeout, c.Filter)
-		add(fmt.Sprintf("alertmanager[%d]", i+1), func(ctx context.Context) (string, error) {
+		level, follows := doctor.Fail, closed
+		if !c.Alerts {
+			level, follows = doctor.Warning, "alerts are not silenced"
+		}
+		add(fmt.Sprintf("alertmanager[%d]", i+1), level, follows, func(ctx context.Context) (string, error) {
 			if err != nil {
 				return "", err
 			}

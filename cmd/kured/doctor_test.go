@@ -360,6 +360,14 @@ urls = ["` + untrusted.URL + `"]
 [[alertmanager]]
 urls = ["http://` + nobody + `"]
 timeout = "1s"
+[[alertmanager]]
+urls = ["http://` + nobody + `"]
+alerts = false
+silence = ['node="{node}"']
+[[prometheus]]
+urls = ["http://` + nobody + `"]
+alerts = "none"
+return_queries = ["up == 0"]
 [[notify]]
 url_file = "` + secret + `"
 `
@@ -381,7 +389,11 @@ url_file = "` + secret + `"
 	for _, part := range []string{
 		"ok       prometheus[1]    it answers: 0 alerts, 1 queries\n",
 		"tls: failed to verify certificate: x509: certificate signed by unknown authority\n", "-> set ca_file",
-		"connection refused\n", "service", "missing not found", "there are none in " + dir + "/hooks",
+		"connection refused\n", "service",
+		"fail     alertmanager[1]", "reached from this node; until then nothing reboots\n",
+		"warning  alertmanager[2]", "reached from this node; until then alerts are not silenced\n",
+		"fail     prometheus[3]", "reached from this node; until then a node that has rebooted stays cordoned and keeps the lock\n",
+		"missing not found", "there are none in " + dir + "/hooks",
 	} {
 		if !strings.Contains(out.String(), part) {
 			t.Errorf("nothing says %q", part)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"slices"
 	"strconv"
@@ -53,10 +54,15 @@ func (c *Cluster) kubelet() bool { return strings.HasPrefix(c.User, "system:node
 // Kubeconfig says why there is no connection, or which one it is.
 func Kubeconfig(c *kube.Cluster, err error) []Finding {
 	if err != nil {
-		var known *kube.Error
 		remedy := "see whether this node has joined the cluster"
-		if errors.As(err, &known) && known.Kind == kube.Unreachable {
+		var known *kube.Error
+		switch isKube := errors.As(err, &known); {
+		case errors.Is(err, fs.ErrPermission):
+			remedy = "run kured doctor as root"
+		case isKube && known.Kind == kube.Unreachable:
 			remedy = "see whether the API server runs, and the network between"
+		case isKube && (known.Kind == kube.Ambiguous || known.Kind == kube.Mismatch):
+			remedy = "correct [kubernetes] in /etc/kured/kured.toml"
 		}
 		return one(fail(remedy, "%v; what needs the API server was not looked at", err))
 	}

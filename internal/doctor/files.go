@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -80,7 +81,7 @@ func exposed(path string) Finding {
 	return fail("chown root: "+path+" && chmod go-w "+path, "%s can be changed by others than root, and hooks run as root", path)
 }
 
-// foreign reports whether somebody else than root can change a file or directory.
+// foreign reports whether somebody else than the owner of hooks can change a file or directory.
 func (m Machine) foreign(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -111,8 +112,8 @@ func Daemon(s status.Status, err error, now time.Time) []Finding {
 		return one(fail("systemctl start kured.service; journalctl -u kured.service", "the daemon does not run: no reboot is ever begun"))
 	case err != nil:
 		return one(warn("run kured doctor as root", "what the daemon does cannot be asked: %v", err))
-	case s.Phase == status.Held:
-		return one(fail("kured why", "the daemon holds, a person is needed: %s", s.Detail))
+	case s.Glance() == status.Failed:
+		return one(fail("kured why", "the daemon runs, %s, and a person is needed: %s", s.Phase, cmp.Or(s.Detail, string(s.Reason))))
 	}
 	return one(ok("the daemon runs, %s for %s", s.Phase, max(0, now.Sub(s.Since)).Round(time.Second)))
 }
@@ -153,7 +154,10 @@ func Identity(what string, ends time.Time, due bool, anew string, now time.Time)
 // check says what is wrong with its content, without showing it.
 func Secret(path string, check func(content string) error) Finding {
 	text, err := Machine{Root: "/"}.read(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return warn("run kured doctor as root", "%v", err)
+	case err != nil:
 		return fail("write the address into the file, readable by root alone", "%v", err)
 	}
 	if err := check(strings.TrimSpace(text)); err != nil {

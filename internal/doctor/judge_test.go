@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
 	"net/http"
@@ -169,9 +170,28 @@ func TestListen(t *testing.T) {
 func TestDaemon(t *testing.T) {
 	now := time.Now()
 	say(t, Daemon(status.Status{Phase: status.Idle, Since: now.Add(-time.Hour)}, nil, now), "ok: the daemon runs, idle for 1h0m0s")
-	say(t, Daemon(status.Status{Phase: status.Held, Detail: "3 reboots"}, nil, now), "fail: the daemon holds, a person is needed: 3 reboots")
+	say(t, Daemon(status.Status{Phase: status.Held, Detail: "3 reboots"}, nil, now), "fail: the daemon runs, held, and a person is needed: 3 reboots")
+	say(t, Daemon(status.Status{Phase: status.Rebooting, Reason: status.RebootOverdue}, nil, now), "fail: the daemon runs, rebooting, and a person is needed: reboot-overdue")
 	say(t, Daemon(status.Status{}, control.ErrNotRunning, now), "fail: the daemon does not run")
 	say(t, Daemon(status.Status{}, control.ErrPermission, now), "warning: what the daemon does cannot be asked")
+}
+
+func TestKubeconfig(t *testing.T) {
+	for _, c := range []struct {
+		err    kube.Error
+		remedy string
+	}{
+		{kube.Error{Kind: kube.NotFound, Err: fs.ErrNotExist}, "see whether this node has joined the cluster"},
+		{kube.Error{Kind: kube.Unreadable, Err: fs.ErrPermission}, "run kured doctor as root"},
+		{kube.Error{Kind: kube.Unreachable}, "see whether the API server runs, and the network between"},
+		{kube.Error{Kind: kube.Ambiguous}, "correct [kubernetes] in /etc/kured/kured.toml"},
+	} {
+		found := Kubeconfig(nil, &c.err)
+		say(t, found, "fail: ")
+		if found[0].Remedy != c.remedy {
+			t.Errorf("%s: %s", c.err.Kind, found[0].Remedy)
+		}
+	}
 }
 
 func TestSecret(t *testing.T) {

@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// Server checks that a server that a gate asks can be asked. ask returns what
-// it says, for people.
-func Server(ctx context.Context, ask func(context.Context) (string, error)) []Finding {
+// Server checks that a server of alerts can be asked. ask returns what it says,
+// for people. If it cannot, that is as bad as level, because of what follows.
+func Server(ctx context.Context, level Level, follows string, ask func(context.Context) (string, error)) []Finding {
 	said, err := ask(ctx)
 	if err == nil {
 		return one(ok("it answers: %s", said))
 	}
-	remedy := "see whether it runs and can be reached from this node; until then nothing reboots"
+	remedy := "see whether it runs and can be reached from this node"
 	switch text := err.Error(); {
 	case strings.Contains(text, "x509:"), strings.Contains(text, "tls:"):
-		remedy = "set ca_file, or what else is wrong with TLS, in the file that http_config_file names; until then nothing reboots"
+		remedy = "set ca_file, or what else is wrong with TLS, in the file that http_config_file names"
 	case strings.Contains(text, "401 Unauthorized"), strings.Contains(text, "403 Forbidden"):
-		remedy = "put a credential into the file that http_config_file names; until then nothing reboots"
+		remedy = "put a credential into the file that http_config_file names"
 	}
-	return one(fail(remedy, "%v", err))
+	return one(Finding{Level: level, Text: err.Error(), Remedy: remedy + "; until then " + follows})
 }
 
 // Listen checks that an address of the metrics is free, or that it is our
