@@ -289,7 +289,7 @@ func TestFindWithoutPermission(t *testing.T) {
 			return
 		}
 		_, foundErr = find(root, "")
-		_, loadErr = load(file)
+		_, loadErr = load(file, pluginTime)
 	}()
 	<-done
 	if visible != nil {

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -68,7 +69,7 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	read := func() (*rest.Config, error) {
-		cfg, err := load(path)
+		cfg, err := load(path, pluginTime)
 		if err != nil {
 			return nil, err
 		}
@@ -94,8 +95,8 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 // next request opens a new one, with the credentials and CA then on disk.
 func (c *Cluster) CloseIdle() { c.transport.closeIdle() }
 
-// load reads the kubeconfig at path.
-func load(path string) (*rest.Config, error) {
+// load reads the kubeconfig at path. A credential plugin gets that much time.
+func load(path string, plugin time.Duration) (*rest.Config, error) {
 	raw, err := clientcmd.LoadFromFile(path)
 	if err != nil {
 		return nil, fileError(path, err)
@@ -111,6 +112,7 @@ func load(path string) (*rest.Config, error) {
 		if user.Exec != nil {
 			user.Exec.InteractiveMode = clientcmdapi.NeverExecInteractiveMode
 			user.Exec.StdinUnavailable = true
+			limitPlugin(user.Exec, plugin)
 		}
 	}
 	if err := readable(raw); err != nil {

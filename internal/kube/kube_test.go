@@ -15,6 +15,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/kured-host/kured/internal/status"
 )
@@ -417,6 +418,47 @@ func TestPluginWithCertificate(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 		c.CloseIdle()
+	}
+}
+
+// A plugin that hangs is ended, with what it has started: client-go would wait
+// for it for ever, whatever the context says.
+func TestPluginThatHangs(t *testing.T) {
+	api := newFakeAPI(t)
+	f := files{t.TempDir()}
+	f.write(t, "ca.crt", api.ca.pem)
+	path := f.kubeconfig(t, api.URL, "{exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin}}")
+	ask := func(script string, limit time.Duration) error {
+		f.write(t, "plugin", []byte("#!/bin/sh\n"+script))
+		if err := os.Chmod(f.path("plugin"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := load(path, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, _, err := newClient("", func() (*rest.Config, error) { return cfg, nil }, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.CoreV1().Nodes().Get(t.Context(), "node-a", metav1.GetOptions{})
+		return errors.Unwrap(err)
+	}
+	err := ask("sleep 1000 & echo $! >"+f.path("child")+"; wait", 300*time.Millisecond)
+	if want := "getting credentials: exec: " + f.path("plugin") + " has not answered within 0.3 s"; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	child, err := os.ReadFile(f.path("child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of what the plugin has started", func() bool {
+		state, err := os.ReadFile("/proc/" + strings.TrimSpace(string(child)) + "/stat")
+		return err != nil || strings.Contains(string(state), ") Z ")
+	})
+	err = ask("exit 3", time.Minute)
+	if want := "getting credentials: exec: executable " + f.path("plugin") + " failed with exit code 3"; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
 

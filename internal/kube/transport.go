@@ -15,6 +15,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/transport"
 )
 
@@ -50,7 +51,8 @@ type freshTransport struct {
 // work above the connections.
 type signed struct {
 	*http.Transport
-	above http.RoundTripper
+	above  http.RoundTripper
+	plugin *clientcmdapi.ExecConfig // nil: none
 }
 
 // fileStamp tells one content of a file from the next, also behind a symbolic
@@ -88,7 +90,11 @@ func (t *freshTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return current.above.RoundTrip(req)
+	resp, err := current.above.RoundTrip(req)
+	if err != nil {
+		err = pluginError(current.plugin, err)
+	}
+	return resp, err
 }
 
 // get is what sends the next request.
@@ -169,7 +175,7 @@ func (t *freshTransport) build(cfg *rest.Config) (*signed, error) {
 	}
 	next = utilnet.SetTransportDefaults(next)
 	above, err := transport.HTTPWrappersForConfig(tc, counting{next, t.onRequest})
-	return &signed{next, above}, err
+	return &signed{next, above, cfg.ExecProvider}, err
 }
 
 // counting tells each request that is sent.
