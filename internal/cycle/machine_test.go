@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ type machine struct {
 	noBus       bool
 	apiDown     bool
 	dialError   error
+	dials       int
+	denied      error // what the API server answers; nil: what it is asked
 	requests    int
 	spent       int
 	lines       []string
@@ -261,10 +264,13 @@ func (m *machine) request(ctx context.Context) error {
 	if m.apiDown {
 		return errors.New("connection refused")
 	}
-	return ctx.Err()
+	return cmp.Or(m.denied, ctx.Err())
 }
 
 func (m *machine) dial(ctx context.Context) (*Cluster, error) {
+	m.mu.Lock()
+	m.dials++
+	m.mu.Unlock()
 	if err := m.request(ctx); err != nil || m.dialError != nil {
 		return nil, errors.Join(err, m.dialError)
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
@@ -153,7 +155,7 @@ func (r *Runner) Do(ctx context.Context) error {
 	defer r.disconnect()
 	defer r.leaveSilence()
 	for ctx.Err() == nil {
-		r.adopt()
+		r.adopt(ctx)
 		o := r.observe(ctx)
 		act := Decide(o)
 		r.announce(act)
@@ -261,7 +263,7 @@ func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 	r.publish(func(s *status.Status) {
 		s.Phase, s.Reason, s.Detail, s.Next = phase, reason, err.Error(), &next
 	})
-	if reason == status.APIUnreachable || reason == status.NoCredential {
+	if reason == status.APIUnreachable || reason == status.NoCredential || apierrors.IsUnauthorized(err) {
 		r.disconnect() // connect anew: credential or address may have changed
 	}
 	// Everything that may end the pause early is looked at in the next round.

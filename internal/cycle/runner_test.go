@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/kured-host/kured/internal/drain"
 	"github.com/kured-host/kured/internal/gate"
 	"github.com/kured-host/kured/internal/lock"
@@ -599,6 +601,23 @@ func TestOutages(t *testing.T) {
 			t.Fatal(m.err)
 		}
 		m.back()
+	})
+}
+
+// The credential is not valid any more: it is read again, with a new connection.
+func TestCredentialIsRefused(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.start(Run)
+		m.awaitPhase(status.Draining)
+		m.set(func() { m.denied = apierrors.NewUnauthorized("expired") })
+		m.await("told", func() bool { return m.status().Reason == status.APIForbidden })
+		m.mu.Lock()
+		dials := m.dials
+		m.mu.Unlock()
+		m.await("another connection", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.dials > dials })
+		m.set(func() { m.denied = nil })
+		m.roll()
 	})
 }
 

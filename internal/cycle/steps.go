@@ -230,6 +230,9 @@ func (r *Runner) announceReboot(ctx context.Context) error {
 		}
 		return r.Announcer.AwaitAnnounced(ctx, at)
 	})
+	if err == nil {
+		return nil // not withdrawn, which people would be told: the reboot takes its place, or it lapses in seconds
+	}
 	withdrawing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := r.Announcer.Withdraw(withdrawing); err != nil {
@@ -244,7 +247,7 @@ func (r *Runner) announceReboot(ctx context.Context) error {
 	case errors.As(err, &refused):
 		r.seen.Failure = &Failure{Reason: status.RebootRefused, Detail: err.Error()}
 		return nil
-	case err == nil, interrupted(ctx, err):
+	case interrupted(ctx, err):
 		return err
 	}
 	return status.Because(status.LogindUnavailable, err)

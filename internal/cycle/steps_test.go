@@ -69,7 +69,7 @@ func TestSteps(t *testing.T) {
 		if want := []string{hook.PreDrain, hook.PreReboot, hook.PostBoot, hook.PostUncordon}; !slices.Equal(m.hooked, want) {
 			t.Errorf("hooks %v, want %v", m.hooked, want)
 		}
-		if !slices.Equal(m.announced, []string{"away", "withdrawn"}) {
+		if !slices.Equal(m.announced, []string{"away"}) {
 			t.Errorf("announced: %v", m.announced)
 		}
 		if want := []string{"keep", "keep", "expire"}; !slices.Equal(m.silences, want) {
@@ -547,4 +547,46 @@ func TestReloadsWhileDraining(t *testing.T) {
 			t.Errorf("dismissed %v of 0, 1, 2", dismissed)
 		}
 	})
+}
+
+// Another lock is configured: what the node has in the one before is given back, and it goes on with the other.
+func TestReloadWithAnotherLock(t *testing.T) {
+	for name, c := range map[string]struct {
+		full  bool
+		phase status.Phase
+	}{
+		"waiting": {true, status.Queued},
+		"holding": {false, status.Draining},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, m *machine) {
+				m.settings.Lock = "kube-system/before"
+				if c.full {
+					m.store.Put(othersHold)
+				}
+				others := len(m.store.Data())
+				m.start(Run)
+				m.want(true)
+				m.awaitPhase(c.phase)
+				m.await("entry", func() bool { return len(m.store.Data()) == others+1 })
+				another := locktest.New(nil)
+				m.mu.Lock()
+				m.settings.Lock = "kube-system/after"
+				m.mu.Unlock()
+				next := m.parts()
+				next.Dial = func(ctx context.Context) (*Cluster, error) {
+					c, err := m.dial(ctx)
+					if err == nil {
+						c.Turn.(*lock.Lock).Store = another
+					}
+					return c, err
+				}
+				m.reload <- next
+				m.await("in the other lock", func() bool { return len(another.Data()) > 0 })
+				if len(m.store.Data()) != others {
+					t.Errorf("left: %v\n%s", m.store.Data(), m.log())
+				}
+			})
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"context"
 	"time"
 
 	"github.com/kured-host/kured/internal/status"
@@ -50,7 +51,7 @@ func (r *Runner) receive(parts Parts) {
 
 // adopt goes on with another configuration, if one has come. What the cluster
 // knows of us is read anew with it; the place in the queue is kept.
-func (r *Runner) adopt() {
+func (r *Runner) adopt(ctx context.Context) {
 	select {
 	case parts := <-r.Reload:
 		r.receive(parts)
@@ -58,6 +59,9 @@ func (r *Runner) adopt() {
 	}
 	if r.next == nil {
 		return
+	}
+	if r.next.Settings.Lock != r.Settings.Lock {
+		r.moveOut(ctx)
 	}
 	dismissed := r.Dismissed
 	r.Parts, r.next = *r.next, nil
@@ -73,4 +77,18 @@ func (r *Runner) adopt() {
 	if dismissed != nil {
 		dismissed()
 	}
+}
+
+// moveOut gives back what this node has in the lock, before another one counts:
+// nobody would look here again, and an entry would stand until an admin comes.
+func (r *Runner) moveOut(ctx context.Context) {
+	if r.seen.ShuttingDown || r.seen.Entry != ThisBootEntry && !r.seen.Waiting {
+		return
+	}
+	if _, err := r.giveBack(ctx); err != nil {
+		r.log().Warn("another lock is configured, and this node may still be in "+r.Settings.Lock+": "+err.Error(), "phase", r.now.Phase, "reason", ReasonOf(err))
+		return
+	}
+	r.seen.Entry = NoEntry
+	r.log().Info("another lock is configured: nothing of this node is left in "+r.Settings.Lock, "phase", r.now.Phase)
 }
