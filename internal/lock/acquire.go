@@ -71,7 +71,8 @@ type acquisition struct {
 	seenSince time.Time // since when snap is the newest we know of, monotonic
 	stale     bool      // snap must be read anew
 	versions  <-chan Snapshot
-	stop      context.CancelFunc // of the watch behind versions
+	watched   time.Time          // when the watch behind versions began
+	stop      context.CancelFunc // of that watch
 	free      int                // slots at the last look
 	head      bool               // first in the room, at the last look
 	asleep    map[string]Waiter  // waiters that let others pass them
@@ -278,6 +279,13 @@ func (a *acquisition) wait(ctx context.Context, turn Turn) error {
 	return a.idle(ctx, Report{Reason: turn.Reason, Detail: turn.Detail, Queue: a.queue(turn)}, after)
 }
 
+// tooShort is a watch that ended at once: not by the API server's time-out.
+const tooShort = time.Second
+
+// errCut is for such a watch. Who goes on without a pause would read and watch
+// many times a second, where something on the way cuts what streams.
+var errCut = errors.New("the watch of the lock object ended as soon as it began")
+
 // idle waits for a new version of the object, where it is watched, or until
 // after has passed (0: no limit).
 func (a *acquisition) idle(ctx context.Context, r Report, after time.Duration) error {
@@ -295,6 +303,9 @@ func (a *acquisition) idle(ctx context.Context, r Report, after time.Duration) e
 	case snap, open := <-a.versions:
 		if !open {
 			a.unwatch() // read anew, then watch anew
+			if time.Since(a.watched) < tooShort {
+				return errCut
+			}
 			return sleep(ctx, a.Pace.part(a.Pace.Spread))
 		}
 		a.learn(snap)
@@ -340,7 +351,7 @@ func (a *acquisition) watch(ctx context.Context) error {
 		stop()
 		return err
 	}
-	a.versions, a.stop = versions, stop
+	a.versions, a.stop, a.watched = versions, stop, time.Now()
 	return nil
 }
 
