@@ -40,6 +40,12 @@ const (
 // small whatever a sentinel says.
 const maxReason = 80
 
+// maxWhat bounds, in characters, what is said of a damaged entry: it can quote it.
+const maxWhat = 200
+
+// maxZone is how long the value of a label can be, in bytes.
+const maxZone = 63
+
 // maxFences keeps the number of fences short; that it changes is enough.
 const maxFences = 999
 
@@ -110,7 +116,7 @@ func Parse(data map[string]string) State {
 			err = fmt.Errorf("neither %s<node> nor %s<node>", holderPrefix, waiterPrefix)
 		}
 		if err != nil {
-			s.Damaged = append(s.Damaged, Damage{key, err.Error()})
+			s.Damaged = append(s.Damaged, Damage{key, status.Clean(err.Error(), maxWhat)})
 		}
 	}
 	slices.SortFunc(s.Damaged, func(a, b Damage) int { return strings.Compare(a.Key, b.Key) })
@@ -131,6 +137,8 @@ func parseHolder(value string) (Holder, error) {
 		return h, fmt.Errorf("unknown phase %q", h.Phase)
 	case h.Max < 1:
 		return h, fmt.Errorf("max is %d, must be 1 or more", h.Max)
+	case len(h.Zone) > maxZone:
+		return h, fmt.Errorf("its zone has %d bytes, at most %d can be", len(h.Zone), maxZone)
 	}
 	return h, nil
 }
@@ -140,8 +148,11 @@ func parseWaiter(value string) (Waiter, error) {
 	if err := json.Unmarshal([]byte(value), &w); err != nil {
 		return w, fmt.Errorf("not a waiter entry: %w", err)
 	}
-	if w.Version != Version {
+	switch {
+	case w.Version != Version:
 		return w, fmt.Errorf("version %d, this kured reads version %d", w.Version, Version)
+	case len(w.Zone) > maxZone:
+		return w, fmt.Errorf("its zone has %d bytes, at most %d can be", len(w.Zone), maxZone)
 	}
 	return w, nil
 }

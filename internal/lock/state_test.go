@@ -39,6 +39,9 @@ func TestParse(t *testing.T) {
 		{"holder with max 0", "holder.a", strings.Replace(good, `"max":1`, `"max":0`, 1), "max is 0", true},
 		{"holder that is no JSON", "holder.a", "mine!", "not a holder entry", true},
 		{"holder of nobody", "holder.", good, "neither", true},
+		{"holder in a phase without end", "holder.a", strings.Replace(good, "draining", strings.Repeat("dancing", 1000), 1), "unknown phase", true},
+		{"holder in a zone without end", "holder.a", strings.Replace(good, `"uid"`, `"zone":"`+strings.Repeat("z", 1000)+`","uid"`, 1), "zone has 1000 bytes", true},
+		{"waiter in a zone without end", "waiter.a", `{"v":1,"zone":"` + strings.Repeat("z", 1000) + `"}`, "zone has 1000 bytes", false},
 		{"empty value", "holder.a", "", "not a holder entry", true},
 		{"waiter", "waiter.a", encode(waits(0, 0)), "", false},
 		{"waiter that is no JSON", "waiter.a", "{", "not a waiter entry", false},
@@ -53,6 +56,9 @@ func TestParse(t *testing.T) {
 			}
 			if (c.damage == "") != (damage == "") || !strings.Contains(damage, c.damage) {
 				t.Errorf("damage %q, want %q", damage, c.damage)
+			}
+			if len(damage) > 250 {
+				t.Errorf("%d bytes are said of it", len(damage))
 			}
 			if got := len(s.Blocking()) == 1; got != c.blocks {
 				t.Errorf("blocks: %v, want %v", got, c.blocks)

@@ -187,7 +187,7 @@ func (c ConfigMap) wrap(verb string, err error) error {
 	case apierrors.IsConflict(err):
 		err = ErrConflict
 	case apierrors.IsNotFound(err):
-		err = fmt.Errorf("%w (create it with packaging/kubernetes/kured.yaml)", ErrMissing)
+		err = fmt.Errorf("%w (\"kured manifests\" prints what creates it)", ErrMissing)
 	}
 	return fmt.Errorf("%s lock %s/%s: %w", verb, c.Namespace, c.Name, err)
 }

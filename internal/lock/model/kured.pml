@@ -333,7 +333,7 @@ inline rests(i) { n[i].pc = IDLE; n[i].want = 0; n[i].olduid = 0 }
 #define REBOOTED (n[i].holder == OLD || (n[i].holder == NONE && n[i].mark == OLD))
 #define MID (n[i].holder == THIS && !(n[i].going && n[i].phase == REBOOTING))
 #define STILL_OURS (n[i].holder == THIS && n[i].stale == n[i].olduid) /* Advance: boot and UID are those it knows of itself */
-/* Lock.unanswered is the version of now, while a take is under way that was based on it. */
+/* Pending.mayLand: a take is under way that was based on the version of now. */
 #ifdef RELEASE_VOIDS_NOTHING
 #define UNANSWERED false
 #else
