@@ -144,8 +144,9 @@ func (s Server) look() *look {
 	return l
 }
 
-// ask puts a question to one replica after the other until one answers it. The
-// error names each and what was wrong with it.
+// ask puts a question to one replica after the other until one answers it. They
+// share the time that ctx leaves, so that the last one is asked as well when
+// those before it hang. The error names each and what was wrong with it.
 func (l *look) ask(ctx context.Context, question func(context.Context, *replica) error) error {
 	if l.err != nil {
 		return l.err
@@ -153,20 +154,24 @@ func (l *look) ask(ctx context.Context, question func(context.Context, *replica)
 	if len(l.replicas) == 0 {
 		return errors.New("no URL")
 	}
-	for _, r := range l.replicas {
+	for i, r := range l.replicas {
 		if r.err != nil {
 			continue
 		}
-		limited, cancel := context.WithTimeout(ctx, l.timeout)
+		limit := l.timeout
+		if end, ok := ctx.Deadline(); ok {
+			limit = min(limit, time.Until(end)/time.Duration(left(l.replicas[i:])))
+		}
+		limited, cancel := context.WithTimeout(ctx, limit)
 		err := question(limited, r)
 		cancel()
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return fmt.Errorf("%s: %w", r, context.Cause(ctx))
 		}
-		r.err = l.explain(err)
+		r.err = explain(err, limit)
 	}
 	var failures []string
 	for _, r := range l.replicas {
@@ -183,13 +188,27 @@ func (r *replica) String() string {
 	return status.Clean(r.url.Scheme+"://"+r.url.Host+strings.TrimRight(r.url.EscapedPath(), "/"), 120)
 }
 
-// explain is an error of a request for people, without the request's URL.
-func (l *look) explain(err error) error {
+// left counts the replicas that did not fail.
+func left(replicas []*replica) (n int) {
+	for _, r := range replicas {
+		if r.err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// explain is an error of a request that had so much time, for people, without
+// the request's URL.
+func explain(err error, limit time.Duration) error {
 	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
 		err = wrong.Err
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("no answer within %s", l.timeout)
+		if limit > time.Second {
+			limit = limit.Round(time.Second) // the same each time, as far as it can be: who waits looks for what is new
+		}
+		return fmt.Errorf("no answer within %s", max(0, limit))
 	}
 	return errors.New(status.Clean(err.Error(), 200))
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -179,6 +180,44 @@ func TestReplicas(t *testing.T) {
 	if _, err := (Server{}).Alertmanager().Alerts(t.Context(), Filter{}, 0); err == nil {
 		t.Error("no server, and no error")
 	}
+}
+
+// silent never answers, but for one host.
+type silent struct{ speaks string }
+
+func (s silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host != s.speaks {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	w := httptest.NewRecorder()
+	says(none)(w, r)
+	return w.Result(), nil
+}
+
+// However many replicas hang, the last one is asked in the time that all gates have.
+func TestReplicasShareTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		server := newServer(t, "", 10*time.Second, "http://a", "http://b", "http://c", "http://d")
+		server.transport = silent{"d"}
+		look := server.Prometheus()
+		for range 2 { // those that hang cost their time once
+			if _, err := look.Query(ctx, "up"); err != nil {
+				t.Error(err)
+			}
+		}
+		server.transport = silent{}
+		_, err := server.Prometheus().Query(ctx, "up")
+		if want := "http://a: no answer within 1s; http://b: no answer within 1s; http://c: no answer within 1s; and 1 more"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		begun := time.Now()
+		if _, err := server.Prometheus().Query(t.Context(), "up"); err == nil || time.Since(begun) != 40*time.Second {
+			t.Errorf("%v after %s", err, time.Since(begun))
+		}
+	})
 }
 
 // What ends because the caller ends is not told as the server's fault, nor tried elsewhere.
