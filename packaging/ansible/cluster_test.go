@@ -32,6 +32,8 @@ const (
 	oldLock   = "weave.works/kured-node-lock"
 	// notifyURL is a secret of the DaemonSet.
 	notifyURL = "slack://hook:T01234567-B01234567-5ecretGHIJABCDEFGHIJ0123@webhook"
+	// sentinelCommand has a variable that is for the nodes to know.
+	sentinelCommand = "--reboot-sentinel-command=sh -c 'test -e $HOME/wanted'"
 )
 
 // world is a control plane, and Ansible with a home of its own.
@@ -49,6 +51,9 @@ func newWorld(t *testing.T) *world {
 	w.command(".", nil, "go", "build", "-o", w.path("kured"), "../../cmd/kured")
 	w.command("tests/kubectl", []string{"CGO_ENABLED=0"}, "go", "build", "-o", w.path("kubectl"), ".")
 	if err := os.WriteFile(w.path("ansible.cfg"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(w.plane.AdminKubeconfig(), w.path("admin.conf")); err != nil {
 		t.Fatal(err)
 	}
 	roles, err := filepath.Abs("tests/roles")
@@ -78,7 +83,7 @@ func (w *world) command(dir string, env []string, name string, args ...string) {
 // play runs a playbook for two hosts, and returns what it says and whether it went through.
 func (w *world) play(book string, more ...string) (string, bool) {
 	w.Helper()
-	args := append([]string{"-i", "node-a,node-b,", "-e", "kured_kubeconfig=" + w.plane.AdminKubeconfig(),
+	args := append([]string{"-i", "node-a,node-b,", "-e", "kured_kubeconfig=~/admin.conf",
 		"-e", "kured_kubectl=" + w.path("kubectl"), "-e", "kured_program=" + w.path("kured")}, more...)
 	cmd := exec.CommandContext(w.Context(), "ansible-playbook", append(args, book)...)
 	cmd.Env = append(os.Environ(), w.env...)
@@ -171,6 +176,9 @@ func TestMigrate(t *testing.T) {
 	if slices.Contains(args, "--reboot-days=sat") || !slices.Contains(args, "--reboot-days=") {
 		t.Errorf("the DaemonSet could begin a reboot, with %q", args)
 	}
+	if !slices.Contains(args, sentinelCommand) {
+		t.Errorf("the DaemonSet has lost %q: %q", sentinelCommand, args)
+	}
 	if _, err := sets.Get(t.Context(), "kured", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the DaemonSet is not deleted: %v", err)
 	}
@@ -220,7 +228,7 @@ func (w *world) deploy() {
 	labels := map[string]string{"name": "kured"}
 	pod := corev1.PodSpec{Containers: []corev1.Container{{
 		Name: "kured", Image: "ghcr.io/kubereboot/kured:1.23.0", Command: []string{"/usr/bin/kured"},
-		Args: []string{"--concurrency=2", "--lock-ttl=2h", "--reboot-days=sat"},
+		Args: []string{"--concurrency=2", "--lock-ttl=2h", "--reboot-days=sat", sentinelCommand},
 		Env: []corev1.EnvVar{
 			{Name: "KURED_NODE_ID", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.nodeName"}}},
 			{Name: "KURED_NOTIFY_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
