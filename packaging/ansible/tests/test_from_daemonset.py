@@ -133,6 +133,11 @@ class Forms(unittest.TestCase):
         self.assertEqual(from_daemonset(ds)["config"]["sentinel"]["paths"],
                          ["/run/reboot-required", "/run/kured-sentinel/request"])
 
+    def test_command_is_one_line(self):
+        """As a block of YAML gives it. It goes into a line of a systemd unit."""
+        self.assertEqual(from_daemonset(daemonset(["--reboot-sentinel-command=/usr/local/sbin/wanted --quick\n"]))["sentinel_command"],
+                         "/usr/local/sbin/wanted --quick")
+
     def test_windows(self):
         for args, want in [
             (["--start-time=9am", "--end-time=5pm"], {"start": "09:00", "end": "17:00"}),
@@ -160,6 +165,7 @@ class Forms(unittest.TestCase):
             ("--prometheus-url", ["--prometheus-url=https://me:secret@prometheus"]),
             ("--message-template-drain", ["--message-template-drain=%d nodes", "--notify-url=slack://hook:A-B-C@webhook"]),
             ("--notify-url", ["--notify-url=$(URL)"]),
+            ("--reboot-sentinel-command", ["--reboot-sentinel-command=sh -c 'a\nb'"]),
             ("--unheard-of", ["--unheard-of=1"]),
         ]:
             with self.subTest(args):

@@ -497,7 +497,10 @@ def from_daemonset(daemonset, answers=None, url_files=False):
         period = "1h"
     elif period and every < 1:
         period = "1s"
-    command = r.get("reboot-sentinel-command", "")
+    command = r.get("reboot-sentinel-command", "").strip()
+    if "\n" in command:
+        r.lost("--reboot-sentinel-command", "has several lines; put them into a script")
+        command = ""
     if command:
         try:
             shlex.split(command)
