@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -192,7 +193,15 @@ func (d viewDaemonSets) Get(ctx context.Context, name string, _ metav1.GetOption
 	id := types.NamespacedName{Namespace: d.namespace, Name: name}
 	set, err := d.view.chooser.daemonSet(ctx, id, d.view.refused)
 	if err != nil {
-		d.view.err = err
+		if d.view.err = err; !gone(err) {
+			err = errors.New(err.Error()) // kubectl takes each 404 for a DaemonSet that is not there
+		}
 	}
 	return set, err
+}
+
+// gone reports that the API server itself says that there is no such object, and not something between us and it that knows
+// no such page.
+func gone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }

@@ -76,7 +76,7 @@ func classify(err error) outcome {
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		out.kind = answerTerminating
-	case apierrors.IsNotFound(err) && s.Details != nil && s.Details.Kind == "pods":
+	case gone(err) && s.Details != nil && s.Details.Kind == "pods":
 		out.kind = answerGone
 	case apierrors.IsConflict(err):
 		out.kind = answerGone

@@ -44,8 +44,8 @@ func TestClassify(t *testing.T) {
 		},
 		{
 			// A balancer in front of no API server says 404 too. It knows nothing of pods.
-			"a page that is not there", apierrors.NewGenericServerResponse(http.StatusNotFound, "POST", schema.GroupResource{}, "web-1", "", 0, true),
-			outcome{kind: answerRefused, detail: "the server could not find the requested resource"},
+			"a page that is not there", apierrors.NewGenericServerResponse(http.StatusNotFound, "POST", podResource, "web-1", "404 page not found", 0, true),
+			outcome{kind: answerRefused, detail: "the server could not find the requested resource (post pods web-1)"},
 		},
 		{
 			"other UID", apierrors.NewConflict(podResource, "web-1", errors.New("the UID in the precondition (a) does not match the UID in record (b)")),

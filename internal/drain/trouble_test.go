@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -158,6 +159,31 @@ func TestDrainThatCannotChoose(t *testing.T) {
 	}, func(t *testing.T, _ *fakeapi.API, r Result, _ []Progress) {
 		if !r.Drained || r.Gone != 1 {
 			t.Errorf("after a short refusal: %s", r)
+		}
+	})
+}
+
+// A balancer that has no API server behind it for a moment says 404 to all. That makes no DaemonSet go, whose pods would
+// leave then, and no pod.
+func TestDrainDoesNotBelieveABalancer(t *testing.T) {
+	drainIn(t, Options{GracePeriod: -1}, func(_ *testing.T, api *fakeapi.API) {
+		api.Sets["sys/there"] = true
+		api.AddPod(testPod("sys", "daemon", ownedBy("DaemonSet", "there")))
+		api.AddPod(testPod("sys", "orphan", ownedBy("DaemonSet", "deleted")))
+		api.AddPod(testPod("shop", "web"))
+		begun := time.Now()
+		api.Before = func(req *http.Request) (*http.Response, error) {
+			if time.Since(begun) > 20*time.Second || strings.HasSuffix(req.URL.Path, "/pods") {
+				return nil, nil
+			}
+			return &http.Response{
+				StatusCode: http.StatusNotFound, Header: http.Header{"Content-Type": {"text/plain"}},
+				Body: io.NopCloser(strings.NewReader("404 page not found\n")),
+			}, nil
+		}
+	}, func(t *testing.T, api *fakeapi.API, r Result, _ []Progress) {
+		if !r.Drained || r.Gone != 2 || api.Pods()["sys/daemon"] == nil || r.Took < 20*time.Second {
+			t.Errorf("%s; pods left %d", r, len(api.Pods()))
 		}
 	})
 }

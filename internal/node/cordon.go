@@ -208,7 +208,7 @@ func (n *Node) patch(ctx context.Context, w write, patch []byte) error {
 
 // final reports whether the API server has said no in a way that asking again at once cannot change.
 func final(err error) bool {
-	return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) ||
+	return gone(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) ||
 		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err)
 }
 

@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -220,4 +222,32 @@ func TestNoSuchNode(t *testing.T) {
 			t.Errorf("%s: err = %v, want ErrNotFound with the name", what, err)
 		}
 	}
+}
+
+// A balancer that has no API server behind it for a moment says 404 to all: the Node is not gone.
+func TestNoSuchPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := fakeapi.New(t)
+		api.SetNode(cordoned{}.put)
+		pages := 3
+		api.Before = func(*http.Request) (*http.Response, error) {
+			if pages--; pages < 0 {
+				return nil, nil
+			}
+			return &http.Response{
+				StatusCode: http.StatusNotFound, Header: http.Header{"Content-Type": {"text/plain"}},
+				Body: io.NopCloser(strings.NewReader("404 page not found\n")),
+			}, nil
+		}
+		n := New(api.Client(), "n1", bootA)
+		if _, err := n.Get(t.Context()); err == nil || errors.Is(err, ErrNotFound) {
+			t.Errorf("Get: %v", err)
+		}
+		if _, err := (Notes{api.Client()}).Leave(t.Context(), "n1", "alice", "x", "", time.Now()); err == nil {
+			t.Error("Leave: as if there were no such Node")
+		}
+		if marked, err := n.Cordon(t.Context()); !marked || err != nil {
+			t.Errorf("Cordon = %v, %v", marked, err)
+		}
+	})
 }

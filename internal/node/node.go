@@ -98,10 +98,16 @@ func (n *Node) get(ctx context.Context) (*corev1.Node, error) {
 
 // wrap says what was tried on which Node, and makes NotFound recognizable without client-go.
 func (n *Node) wrap(verb string, err error) error {
-	if apierrors.IsNotFound(err) {
+	if gone(err) {
 		return fmt.Errorf("%s node %s: %w: %w", verb, n.name, ErrNotFound, err)
 	}
 	return fmt.Errorf("%s node %s: %w", verb, n.name, err)
+}
+
+// gone reports that the API server itself says that there is no such object, and not something between us and it that knows
+// no such page.
+func gone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 func stateOf(obj *corev1.Node) State {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -58,7 +57,7 @@ func (n Notes) annotate(ctx context.Context, node string, value any) (found bool
 	defer cancel()
 	_, err = n.Client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kured"})
 	switch {
-	case apierrors.IsNotFound(err):
+	case gone(err):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("annotate node %s: %w", node, err)
