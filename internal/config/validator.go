@@ -155,15 +155,17 @@ func (v *validator) paths(p place, paths []string) {
 			v.add(p, "%s is not an absolute path of a file", text(path))
 			continue
 		}
-		if clean := filepath.Clean(path); seen[clean] {
+		// So written the same file is the same text, wherever it is looked for.
+		if clean := filepath.Clean(path); clean != path {
+			v.add(p, "%s has parts that lead nowhere, expected %s", text(path), text(clean))
+		} else if seen[path] {
 			v.add(p, "%s is listed twice", text(path))
-		} else {
-			seen[clean] = true
 		}
+		seen[path] = true
 	}
 	for _, path := range paths {
 		for _, end := range []string{".pkgs", ".failed"} {
-			if of, ok := strings.CutSuffix(filepath.Clean(path), end); ok && seen[of] {
+			if of, ok := strings.CutSuffix(path, end); ok && seen[of] {
 				v.add(p, "%s says something about %s, and cannot be a path of its own", text(path), text(of))
 			}
 		}
