@@ -37,7 +37,7 @@ func (n Nodes) Nodes(ctx context.Context) ([]Peer, error) {
 	for next := ""; ; {
 		token, err := n.page(ctx, next, &all)
 		switch {
-		case apierrors.IsForbidden(err):
+		case apierrors.IsForbidden(err) && answered(err):
 			return nil, fmt.Errorf("list nodes: %w: %w", ErrListRefused, err)
 		case err != nil:
 			return nil, fmt.Errorf("list nodes: %w", err)

@@ -154,6 +154,43 @@ func fails(code int, reason, message string) http.HandlerFunc {
 	}
 }
 
+// page is what something between us and the API server answers.
+func page(code int, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(text))
+	}
+}
+
+// Only the API server itself can say that there is no policy, that the lock is
+// missing, or that nothing was written.
+func TestAnswersOfAProxy(t *testing.T) {
+	configMap := func(answer http.HandlerFunc) ConfigMap {
+		server, _ := answers(t, answer)
+		return ConfigMap{Client: server.Client, Namespace: "kube-system", Name: "kured-lock", PolicyName: "kured-policy"}
+	}
+	notFound := `configmaps "x" not found`
+	if p, err := configMap(fails(404, "NotFound", notFound)).Policy(t.Context()); err != nil || p.Max != nil {
+		t.Errorf("there is no policy: %+v, %v", p, err)
+	}
+	if _, err := configMap(fails(404, "NotFound", notFound)).Read(t.Context()); !errors.Is(err, ErrMissing) {
+		t.Errorf("there is no lock: %v", err)
+	}
+	proxy := configMap(page(404, "404 page not found"))
+	if _, err := proxy.Policy(t.Context()); err == nil {
+		t.Error("a proxy's page is taken for no policy")
+	}
+	if _, err := proxy.Read(t.Context()); err == nil || errors.Is(err, ErrMissing) {
+		t.Errorf("a proxy's page is taken for no lock: %v", err)
+	}
+	for code, text := range map[int]string{403: "denied", 404: "404 page not found", 409: "conflict"} {
+		if _, err := configMap(page(code, text)).Write(t.Context(), "7", leave("me")); err == nil || refusal(err) || errors.Is(err, ErrConflict) {
+			t.Errorf("%d of a proxy is taken for the API server's: %v", code, err)
+		}
+	}
+}
+
 func TestNodesAsksForTheTable(t *testing.T) {
 	nodes, asked := answers(t, says(aTable(`{"continue":"c1"}`, aRow("a", "Ready", ""))), says(aTable(`{}`, aRow("b", "Ready", ""))))
 	got, err := nodes.Nodes(t.Context())
@@ -181,11 +218,12 @@ func TestNodesErrors(t *testing.T) {
 		refused bool
 		err     string
 	}{
-		"forbidden":    {fails(403, "Forbidden", forbidden), true, "list nodes: " + ErrListRefused.Error() + ": " + forbidden},
-		"unauthorized": {fails(401, "Unauthorized", "Unauthorized"), false, "list nodes: Unauthorized"},
-		"no Tables":    {fails(406, "NotAcceptable", "only the following media types are accepted: application/json"), false, "list nodes: only the following media types"},
-		"same page":    {says(aTable(`{"continue":"c"}`, aRow("a", "Ready", ""))), false, "list nodes: the API server gives the same page again and again"},
-		"not a Table":  {says(`{"kind":"NodeList"}`), false, `list nodes: the API server answers with a "NodeList"`},
+		"forbidden":            {fails(403, "Forbidden", forbidden), true, "list nodes: " + ErrListRefused.Error() + ": " + forbidden},
+		"forbidden by a proxy": {page(403, "<html>Access denied</html>"), false, "list nodes: "},
+		"unauthorized":         {fails(401, "Unauthorized", "Unauthorized"), false, "list nodes: Unauthorized"},
+		"no Tables":            {fails(406, "NotAcceptable", "only the following media types are accepted: application/json"), false, "list nodes: only the following media types"},
+		"same page":            {says(aTable(`{"continue":"c"}`, aRow("a", "Ready", ""))), false, "list nodes: the API server gives the same page again and again"},
+		"not a Table":          {says(`{"kind":"NodeList"}`), false, `list nodes: the API server answers with a "NodeList"`},
 		"cut connection": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "5000")
 			_, _ = w.Write([]byte(`{"kind":"Table"`))

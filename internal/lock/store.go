@@ -142,7 +142,7 @@ func (c ConfigMap) Policy(ctx context.Context) (Policy, error) {
 	}
 	cm, err := c.Client.CoreV1().ConfigMaps(c.Namespace).Get(ctx, c.PolicyName, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err) && answered(err):
 		return Policy{}, nil
 	case err != nil:
 		return Policy{}, fmt.Errorf("read policy %s/%s: %w", c.Namespace, c.PolicyName, err)
@@ -184,9 +184,9 @@ func snapshot(cm *corev1.ConfigMap) Snapshot {
 // wrap turns API errors into this package's and names the object.
 func (c ConfigMap) wrap(verb string, err error) error {
 	switch {
-	case apierrors.IsConflict(err):
+	case apierrors.IsConflict(err) && answered(err):
 		err = ErrConflict
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err) && answered(err):
 		err = fmt.Errorf("%w (\"kured manifests\" prints what creates it)", ErrMissing)
 	}
 	return fmt.Errorf("%s lock %s/%s: %w", verb, c.Namespace, c.Name, err)
@@ -194,6 +194,12 @@ func (c ConfigMap) wrap(verb string, err error) error {
 
 // refusal reports whether the API server said no, so that nothing was written.
 func refusal(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) ||
-		apierrors.IsBadRequest(err) || errors.Is(err, ErrMissing)
+	return answered(err) && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) ||
+		apierrors.IsBadRequest(err) || errors.Is(err, ErrMissing))
+}
+
+// answered reports that an error is the API server's own, and not the page of
+// a proxy or load balancer, which knows nothing of our objects.
+func answered(err error) bool {
+	return !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
