@@ -88,6 +88,7 @@ func (r *Runner) uncordon(ctx context.Context, act Action) error {
 	if old && !uncordoned {
 		return nil
 	}
+	r.unsilence(ctx)
 	message := "next try in " + r.backOff(act).String()
 	if uncordoned {
 		message = "uncordoned, " + message

@@ -89,8 +89,12 @@ type silencer machine
 func (s *silencer) Keep(ctx context.Context, _ string, _ func(error)) {
 	s.mu.Lock()
 	s.silences = append(s.silences, "keep")
+	s.quiet++
 	s.mu.Unlock()
 	<-ctx.Done()
+	s.mu.Lock()
+	s.quiet--
+	s.mu.Unlock()
 }
 
 func (s *silencer) Expire(context.Context) error {

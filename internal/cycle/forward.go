@@ -179,6 +179,7 @@ func (r *Runner) awaitShutdown(ctx context.Context) error {
 			r.log().Error(detail, "phase", status.Rebooting, "reason", status.RebootOverdue, "after", r.Settings.Overdue)
 			r.publish(func(s *status.Status) { s.Reason, s.Detail = status.RebootOverdue, detail })
 			r.tell(status.EventHeld, status.RebootOverdue, detail)
+			r.leaveSilence()
 			continue
 		case !told:
 			// The bus goes early in a shutdown. If it was only restarted, logind's own word counts again.

@@ -61,6 +61,7 @@ type machine struct {
 	announced   []string
 	cancelled   bool // the announcement, by somebody
 	silences    []string
+	quiet       int // silences that are renewed
 	conditions  []string
 	shown       []string                    // "phase reason" as it was announced
 	told        []string                    // the same of Events

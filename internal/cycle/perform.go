@@ -53,6 +53,7 @@ func (r *Runner) perform(ctx context.Context, act Action) error {
 	case AwaitReturn:
 		return r.awaitReturn(ctx)
 	case HoldFast:
+		r.leaveSilence() // what needs a person is worth an alert
 		return r.lookAgain(ctx)
 	case Verify:
 		return r.verify(ctx)
@@ -125,6 +126,9 @@ func (r *Runner) learn(ctx context.Context) error {
 	}
 	if r.seen.Entry != ThisBootEntry {
 		r.done, r.seen.Failure = 0, nil
+		if r.Mode == Run {
+			r.leaveSilence() // the try is over, however that came
+		}
 	}
 	r.seen.Known = true
 	return nil

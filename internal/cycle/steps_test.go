@@ -459,6 +459,43 @@ func TestGiveUpAfterReboot(t *testing.T) {
 	})
 }
 
+// Alerts of a node that is not on its way any more, or that waits for a person, are worth hearing.
+func TestSilenceEnds(t *testing.T) {
+	timeout := func() drain.Result { return drain.Result{Err: drain.ErrTimeout} }
+	for name, c := range map[string]struct {
+		cordoned bool // by a person
+		drainFor time.Duration
+		drainEnd func() drain.Result
+		spoil    func(m *machine)
+		phase    status.Phase
+		expired  bool // at once; else it is only not renewed
+	}{
+		"lock released":               {false, time.Minute, nil, func(m *machine) { m.release(nil) }, status.BackingOff, true},
+		"that of a node cordoned":     {true, time.Minute, nil, func(m *machine) { m.release(nil) }, status.BackingOff, true},
+		"that, and nobody looks then": {true, time.Second, nil, func(m *machine) { m.store.Put(othersHold); m.release(nil) }, status.Queued, false},
+		"held":                        {false, time.Minute, timeout, func(*machine) {}, status.Held, false},
+		"overdue":                     {false, time.Minute, nil, func(*machine) {}, status.Rebooting, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, m *machine) {
+				m.self.Unschedulable, m.settings.HoldOnTimeout = c.cordoned, true
+				m.drainFor, m.drainEnd = c.drainFor, c.drainEnd
+				m.start(Run)
+				m.want(true)
+				m.await("silence", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.quiet == 1 })
+				c.spoil(m)
+				m.awaitPhase(c.phase)
+				m.await("the silence is left", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.quiet == 0 })
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				if slices.Contains(m.silences, "expire") != c.expired {
+					t.Errorf("silences %v", m.silences)
+				}
+			})
+		})
+	}
+}
+
 func TestWaitingTaint(t *testing.T) {
 	run(t, func(t *testing.T, m *machine) {
 		m.settings.WaitingTaint = "kured.dev/waiting"
