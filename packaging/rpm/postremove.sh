@@ -1,6 +1,6 @@
 # $1: 0 last version erased, 1 upgrade (this runs after the new version's scriptlets). A restart continues an
 # unfinished cycle; a daemon that the administrator stopped stays stopped. An erased one leaves only its edited
-# configuration: rpm knows no purge, and the state is no more than a list of the last day's reboots.
+# configuration: rpm knows no purge, and a credential of the node's own shall not outlive kured.
 if [ "$1" -eq 0 ]; then
 	rm -rf /var/lib/kured /run/kured /run/kured-sentinel
 fi

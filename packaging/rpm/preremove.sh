@@ -9,7 +9,7 @@ if [ "$1" -eq 0 ]; then
 	fi
 	# The sentinel sources and the socket, which only an administrator enables.
 	if [ -d /run/systemd/system ]; then
-		systemctl stop kured-needs-restarting.path kured-sentinel-command.path kured-sentinel-command.timer kured-kernel.path kured-renew.timer kured-needs-restarting.service kured-sentinel-command.service kured-kernel.service >/dev/null 2>&1 || :
+		systemctl stop kured-needs-restarting.path kured-sentinel-command.path kured-sentinel-command.timer kured-kernel.path kured-renew.timer kured-needs-restarting.service kured-sentinel-command.service kured-kernel.service kured-renew.service >/dev/null 2>&1 || :
 	fi
 	systemctl --no-reload disable kured-metrics.socket kured-needs-restarting.path kured-sentinel-command.path kured-sentinel-command.timer kured-kernel.path kured-renew.timer >/dev/null 2>&1 || :
 	systemctl --no-reload disable kured.service kured-uncordon.service >/dev/null 2>&1 || :
