@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/kured-host/kured/internal/schedule"
@@ -48,5 +49,30 @@ func (c Config) windows() ([]schedule.Window, error) {
 
 // zone is the named one or, without a name, that of the schedule.
 func (c Config) zone(name string) (*time.Location, error) {
-	return time.LoadLocation(cmp.Or(name, c.Schedule.TimeZone))
+	if name = cmp.Or(name, c.Schedule.TimeZone); name == localName {
+		return local(localFile), nil
+	}
+	return time.LoadLocation(name)
+}
+
+const (
+	localName = "Local"
+	localFile = "/etc/localtime"
+)
+
+// local is the zone of this machine as the package time finds it, but as it is
+// now: that one keeps what it has found first for as long as the process runs.
+func local(file string) *time.Location {
+	if _, set := os.LookupEnv("TZ"); set {
+		return time.Local // which nobody can change while we run
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return time.UTC
+	}
+	zone, err := time.LoadLocationFromTZData(localName, data)
+	if err != nil {
+		return time.UTC
+	}
+	return zone
 }

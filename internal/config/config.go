@@ -141,7 +141,7 @@ func Default() Config {
 			},
 			Settle: Duration(time.Second),
 		},
-		Schedule: Schedule{TimeZone: "Local"},
+		Schedule: Schedule{TimeZone: localName},
 		Gates: Gates{
 			Recheck:           Duration(time.Minute),
 			InhibitorPatience: Duration(5 * time.Minute),

@@ -29,7 +29,8 @@ type Sentinel struct {
 // Schedule is what all windows and freezes have in common.
 type Schedule struct {
 	// The time zone of all windows and freezes that do not name their own: a name
-	// such as "Europe/Berlin", "UTC", or "Local" for that of this machine.
+	// such as "Europe/Berlin", "UTC", or "Local" for that of this machine, as it was
+	// when kured was started or reloaded.
 	TimeZone string `toml:"time_zone"`
 
 	// Nothing is begun when the window closes, or a freeze begins, within this time.
