@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/kured-host/kured/internal/drain"
@@ -60,7 +59,8 @@ func Drain(w io.Writer, f Format, name string, options drain.Options, r drain.Re
 	if !f.ForPeople() {
 		return Encode(w, f, rehearsalOf(name, options, r))
 	}
-	return writeLines(w, drainText(name, options, r))
+	_, err := io.WriteString(w, drainText(name, options, r))
+	return err
 }
 
 // rehearsalOf puts a report into the form for programs.
@@ -168,12 +168,8 @@ func drainTable(b *strings.Builder, head string, rows [][]string) {
 	if len(rows) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s:\n", head)
-	columns := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(columns, "  "+strings.Join(row, "\t"))
-	}
-	_ = columns.Flush() // into memory
+	fmt.Fprintf(b, "\n%s:\n", Line(head))
+	b.WriteString(columns("  ", rows))
 }
 
 // pods says how many pods do something.

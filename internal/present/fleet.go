@@ -108,10 +108,7 @@ func fleetTable(v fleet.View, t terminal.Terminal, wide bool) string {
 	}
 	widths := make([]int, len(table[0]))
 	for _, cells := range table {
-		for i := range cells {
-			cells[i] = Line(cells[i])
-		}
-		for i, c := range dashes(cells) {
+		for i, c := range clean(cells) {
 			widths[i] = max(widths[i], len([]rune(c)))
 		}
 	}

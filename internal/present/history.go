@@ -5,7 +5,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/kured-host/kured/internal/history"
@@ -46,13 +45,12 @@ func historyTable(cycles []history.Cycle) []string {
 	for _, c := range cycles {
 		nodes[c.Node] = true
 	}
-	var text strings.Builder
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	var rows [][]string
 	row := func(node string, cells ...string) {
 		if len(nodes) > 1 {
 			cells = append([]string{node}, cells...)
 		}
-		fmt.Fprintln(table, strings.Join(dashes(cells), "\t"))
+		rows = append(rows, cells)
 	}
 	row("NODE", "BEGAN", "TOOK", "TRIES", "RESULT", "WAIT", "QUEUE", "DRAIN", "REBOOT", "RETURN", "WHY")
 	for _, c := range cycles {
@@ -69,12 +67,7 @@ func historyTable(cycles []history.Cycle) []string {
 			took(c.In(status.Locked, status.Draining, status.RollingBack)), took(c.In(status.Rebooting)), took(c.In(status.Returning)),
 			strings.Join(c.Packages, ", "))
 	}
-	_ = table.Flush() // into memory
-	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-	}
-	return lines
+	return strings.Split(strings.TrimSuffix(columns("", rows), "\n"), "\n")
 }
 
 // took is a duration in whole seconds, or nothing.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/kured-host/kured/internal/lock"
@@ -20,16 +19,17 @@ func Lock(w io.Writer, f Format, namespace, name string, l lock.Listing, now tim
 		}{namespace, name, l})
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "lock %s/%s: %s\n", namespace, name, lockSummary(l))
+	line := func(format string, args ...any) { b.WriteString(Line(fmt.Sprintf(format, args...)) + "\n") }
+	line("lock %s/%s: %s", namespace, name, lockSummary(l))
 	if p := l.Policy; p != nil {
-		fmt.Fprintf(&b, "policy %s: %s\n", p.Name, ruling(*p))
+		line("policy %s: %s", p.Name, ruling(*p))
 	}
 	var holders, waiters [][]string
 	for _, h := range l.Holders {
-		holders = append(holders, []string{h.Node, string(h.Phase), h.Since.UTC().Format(time.RFC3339), ago(now, h.Since).String(), h.Zone, h.Boot, h.Reason})
+		holders = append(holders, []string{h.Node, string(h.Phase), h.Since.UTC().Format(time.RFC3339), age(now, h.Since), h.Zone, h.Boot, h.Reason})
 	}
 	for _, wait := range l.Waiters {
-		waiters = append(waiters, []string{fmt.Sprint(wait.Place), wait.Node, wait.Since.UTC().Format(time.RFC3339), ago(now, wait.Since).String(), wait.Zone, fmt.Sprint(wait.Priority)})
+		waiters = append(waiters, []string{fmt.Sprint(wait.Place), wait.Node, wait.Since.UTC().Format(time.RFC3339), age(now, wait.Since), wait.Zone, fmt.Sprint(wait.Priority)})
 	}
 	lockTable(&b, []string{"HOLDER", "PHASE", "SINCE", "AGE", "ZONE", "BOOT", "REASON"}, holders)
 	lockTable(&b, []string{"PLACE", "WAITER", "SINCE", "AGE", "ZONE", "PRIORITY"}, waiters)
@@ -43,11 +43,12 @@ func Lock(w io.Writer, f Format, namespace, name string, l lock.Listing, now tim
 		}
 		remedy := "remove the key from the ConfigMap by hand"
 		if u.Node != "" {
-			remedy = "kured lock release " + u.Node + " removes it"
+			remedy = "kured lock release " + u.Node + " --reason WHY removes it"
 		}
-		fmt.Fprintf(&b, "%s cannot be read, %s: %s (%s)\n", u.Key, what, u.What, remedy)
+		line("%s cannot be read, %s: %s (%s)", u.Key, what, u.What, remedy)
 	}
-	return writeLines(w, b.String())
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // lockSummary counts.
@@ -73,12 +74,7 @@ func lockTable(b *strings.Builder, head []string, rows [][]string) {
 	if len(rows) == 0 {
 		return
 	}
-	fmt.Fprintln(b)
-	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	for _, cells := range append([][]string{head}, rows...) {
-		fmt.Fprintln(table, strings.Join(dashes(cells), "\t"))
-	}
-	_ = table.Flush() // into memory
+	b.WriteString("\n" + columns("", append([][]string{head}, rows...)))
 }
 
 // ruling is a policy in one line.

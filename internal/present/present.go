@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -60,17 +61,6 @@ func Line(line string) string {
 	}, strings.TrimSuffix(line, "\n"))
 }
 
-// writeLines writes a text that others helped to write, without space at the
-// ends of lines.
-func writeLines(w io.Writer, text string) error {
-	for line := range strings.Lines(text) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(Line(line), " ")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // things writes a row for each thing that there is to say.
 type things struct {
 	strings.Builder
@@ -86,20 +76,31 @@ func (r *things) painted(c terminal.Colour, key, format string, args ...any) {
 	fmt.Fprintf(r, "%-9s %s\n", key+":", r.t.Paint(c, Line(fmt.Sprintf(format, args...))))
 }
 
-// dashes puts a dash into each cell that would be empty, so that columns stay
-// such for awk(1).
-func dashes(cells []string) []string {
+// clean makes cells fit for a table: text that others wrote stays in its cell,
+// and one that would be empty has a dash, so that columns stay such for awk(1).
+func clean(cells []string) []string {
 	for i, c := range cells {
-		if c == "" {
+		if cells[i] = Line(c); c == "" {
 			cells[i] = "-"
 		}
 	}
 	return cells
 }
 
-// ago is the time from then to now, in whole seconds.
-func ago(now, then time.Time) time.Duration {
-	return max(0, now.Sub(then)).Round(time.Second)
+// columns writes rows of cells below each other, each behind the indent and
+// without space at its end.
+func columns(indent string, rows [][]string) string {
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, cells := range rows {
+		fmt.Fprintln(table, indent+strings.Join(clean(cells), "\t"))
+	}
+	_ = table.Flush() // into memory
+	var lines strings.Builder
+	for line := range strings.Lines(b.String()) {
+		lines.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return lines.String()
 }
 
 // age is the time from then to now in at most two units: "12s", "3m", "5h12m", "2d4h"; empty if then is not known.

@@ -25,7 +25,11 @@ func Status(w io.Writer, f Format, s status.Status, now time.Time) error {
 func statusText(s status.Status, now time.Time, t terminal.Terminal, wide bool) string {
 	b := &things{t: t}
 	b.row("node", "%s", cmp.Or(s.Node, "(not known yet)"))
-	b.painted(colour(s.Glance()), "phase", "%s, for %s", s.Phase, ago(now, s.Since))
+	phase := string(s.Phase)
+	if !s.Since.IsZero() { // else it has only just begun
+		phase += ", for " + age(now, s.Since)
+	}
+	b.painted(colour(s.Glance()), "phase", "%s", phase)
 	if s.Reason != "" {
 		b.row("reason", "%s", s.Reason)
 	}
@@ -33,10 +37,10 @@ func statusText(s status.Status, now time.Time, t terminal.Terminal, wide bool) 
 		b.row("detail", "%s", s.Detail)
 	}
 	if s.Next != nil {
-		b.row("next", "%s (in %s)", s.Next.UTC().Format(time.RFC3339), ago(*s.Next, now))
+		b.row("next", "%s (in %s)", s.Next.UTC().Format(time.RFC3339), age(*s.Next, now))
 	}
 	if d := s.Demand; d != nil {
-		b.row("wanted", "for %s, by %s", ago(now, d.Since), d.Path)
+		b.row("wanted", "for %s, by %s", age(now, d.Since), d.Path)
 		if len(d.Reasons) > 0 {
 			b.row("because", "%s", strings.Join(d.Reasons, ", "))
 		}

@@ -17,16 +17,20 @@ func TestStatusText(t *testing.T) {
 		s    status.Status
 		want string
 	}{
-		{"idle", status.Status{Node: "node-a", Phase: status.Idle, Since: now.Add(-time.Hour)}, `
+		{"idle", status.Status{Node: "node-a", Phase: status.Idle, Since: now.Add(-13*24*time.Hour - 4*time.Minute)}, `
 node:     node-a
-phase:    idle, for 1h0m0s
+phase:    idle, for 13d
+`},
+		{"just begun", status.Status{Phase: status.Starting}, `
+node:     (not known yet)
+phase:    starting
 `},
 		{"starting", status.Status{Phase: status.Starting, Reason: status.NoCredential, Detail: "kubeconfig not found", Since: now, Next: &next}, `
 node:     (not known yet)
 phase:    starting, for 0s
 reason:   no-credential
 detail:   kubeconfig not found
-next:     2026-11-22T12:05:00Z (in 5m0s)
+next:     2026-11-22T12:05:00Z (in 5m)
 more:     kured why
 `},
 		{"queued", status.Status{Node: "node-b", Phase: status.Queued, Reason: status.LockFull, Detail: "place 1 of 2; node-a holds", Since: now.Add(-90 * time.Second),
@@ -36,7 +40,7 @@ node:     node-b
 phase:    queued, for 1m30s
 reason:   lock-full
 detail:   place 1 of 2; node-a holds
-wanted:   for 2h0m0s, by /run/reboot-required
+wanted:   for 2h, by /run/reboot-required
 because:  libc6, linux-image
 lock:     held by node-a; 1 allowed; place 1 of 2 in the queue
 more:     kured why
