@@ -112,7 +112,7 @@ func TestAwaitReadyReal(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	err = node.New(client, machine.Name(), standin.NewBootID()).AwaitReady(ctx)
+	err = node.New(client, machine.Name(), standin.NewBootID()).AwaitReadyReport(ctx, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "still reports boot id "+before) {
 		t.Errorf("before the kubelet came: %v", err)
 	}

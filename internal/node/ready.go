@@ -13,17 +13,12 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
-// AwaitReady waits until the kubelet of this boot reports the Node Ready, through any API outage.
+// AwaitReadyReport waits until the kubelet of this boot reports the Node Ready, through any API outage.
 // The kubelet writes the condition and its boot id in one status update, so Ready together with
 // this boot's id is never left over from the boot before.
 //
-// It returns nil, or when ctx ends its error, saying what was missing last.
-func (n *Node) AwaitReady(ctx context.Context) error {
-	return n.AwaitReadyReport(ctx, nil)
-}
-
-// AwaitReadyReport is AwaitReady that calls report, if not nil, with what is still missing: after
-// the first answer or failure and each time it changes.
+// It calls report, if not nil, with what is still missing: after the first answer or failure and each time it changes. It
+// returns nil, or when ctx ends its error, saying what was missing last.
 func (n *Node) AwaitReadyReport(ctx context.Context, report func(missing string)) error {
 	return n.awaitSelf(ctx, report, func(_ *corev1.Node, missing string) (string, <-chan time.Time) { return missing, nil })
 }

@@ -123,7 +123,7 @@ func TestAwaitReadySaysWhatIsMissingWhenItEnds(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				err := New(api.Client(), "n1", bootA).AwaitReady(ctx)
+				err := New(api.Client(), "n1", bootA).AwaitReadyReport(ctx, nil)
 				if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("err = %v, want DeadlineExceeded with %q", err, tt.want)
 				}
