@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kured-host/kured/internal/present"
 )
 
 // version is set by the linker.
@@ -46,7 +48,7 @@ func main() {
 	// Some services of notifications know no limit of their own.
 	http.DefaultClient.Timeout = 30 * time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
+	context.AfterFunc(ctx, stop) // what does not heed the first signal is ended by the second
 	os.Exit(execute(ctx, os.Args[1:]))
 }
 
@@ -58,7 +60,7 @@ func execute(ctx context.Context, line []string) int {
 		return 0
 	}
 	for line := range strings.Lines(err.Error()) { // a configuration can have several problems
-		fmt.Fprintf(root.ErrOrStderr(), "kured: %s\n", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(root.ErrOrStderr(), "kured: %s\n", present.Line(line))
 	}
 	var coded *exitError
 	if errors.As(err, &coded) {
