@@ -22,10 +22,11 @@ func (r *Runner) lookAtGates(ctx context.Context) (v gate.Verdict, far bool) {
 		at = gate.Within
 	}
 	v = r.Gates.Check(ctx, at)
-	if !v.Open || r.cluster == nil || r.cluster.Gates == nil {
-		return v, false
+	if v.Open && r.cluster != nil && r.cluster.Gates != nil {
+		v, far = r.cluster.Gates.Check(ctx, at), true
 	}
-	return r.cluster.Gates.Check(ctx, at), true
+	v.Detail = oneLine(v.Detail)
+	return v, far
 }
 
 // watchGates signals when the verdict given last may have changed.

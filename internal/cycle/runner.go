@@ -258,7 +258,7 @@ func (r *Runner) trouble(ctx context.Context, act Action, err error) {
 	pause -= r.jitter(pause / 4)
 	next := time.Now().Add(pause)
 	if r.errors == 1 || r.now.Reason != reason {
-		r.log().Warn("cannot go on, trying again: "+err.Error(), "phase", phase, "reason", reason)
+		r.log().Warn("cannot go on, trying again: "+oneLine(err.Error()), "phase", phase, "reason", reason)
 	}
 	r.publish(func(s *status.Status) {
 		s.Phase, s.Reason, s.Detail, s.Next = phase, reason, err.Error(), &next

@@ -621,6 +621,25 @@ func TestCredentialIsRefused(t *testing.T) {
 	})
 }
 
+// What others say is told in one line that moves no cursor.
+func TestWordsOfOthers(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted, m.dialError = true, errors.New("no\n\x1b[31mway"+strings.Repeat(" in", 10000))
+		m.start(Run)
+		m.await("told", func() bool { return m.status().Reason == status.APIUnreachable })
+		if s := m.status(); !strings.HasPrefix(s.Detail, "no [31mway in in") || len(s.Detail) > 2*maxDetail || len(m.log()) > 3*maxDetail {
+			t.Errorf("%.200q, a log of %d bytes", s.Detail, len(m.log()))
+		}
+		m.set(func() {
+			m.dialError, m.gates = nil, gate.Verdict{Reason: status.SentinelUnreadable, Detail: "one\nanother"}
+		})
+		m.await("told", func() bool { return m.status().Reason == status.SentinelUnreadable })
+		if s := m.status(); s.Detail != "one another" || s.Gates[0].Detail != "one another" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // The oneshot's time is up before the API answers: an error that says so.
 func TestReturnGivesUpWithAReason(t *testing.T) {
 	story(t, func(m *machine) {

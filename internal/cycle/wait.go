@@ -95,7 +95,7 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 			r.showDrain(p)
 		case m := <-w.missing:
 			if (m.reason != r.now.Reason || r.now.Detail == "") && r.sayOnce(m.reason) {
-				r.log().Info("waiting: "+m.what, "phase", r.now.Phase, "reason", m.reason)
+				r.log().Info("waiting: "+oneLine(m.what), "phase", r.now.Phase, "reason", m.reason)
 			}
 			r.publish(func(s *status.Status) { s.Reason, s.Detail = m.reason, m.what })
 		}
@@ -133,7 +133,7 @@ func (r *Runner) showQueue(report lock.Report) {
 		phase = status.Blocked // nobody may go, so there is no queue
 	}
 	if reason != "" && reason != r.now.Reason && r.sayOnce(reason) {
-		message := "waiting for the lock: " + detail
+		message := "waiting for the lock: " + oneLine(detail)
 		if report.Err != nil {
 			r.log().Warn(message, "phase", phase, "reason", reason)
 		} else {
@@ -204,9 +204,16 @@ func (r *Runner) sayHeld(h drain.HeldPod) {
 	r.log().Info("pod holds up the drain: "+h.String(), "phase", status.Draining, "pod", pod, "message_id", status.MessagePodHeld)
 }
 
+// maxDetail bounds what is told of the words of others, in characters.
+const maxDetail = 1000
+
+// oneLine makes words fit to be told that may be of others: the API server's, a webhook's.
+func oneLine(text string) string { return status.Clean(text, maxDetail) }
+
 // announce publishes an action and logs when phase or reason changes to one
 // that a person wants to know of.
 func (r *Runner) announce(act Action) {
+	act.Detail = oneLine(act.Detail)
 	same := act.Phase == r.now.Phase && act.Reason == r.now.Reason
 	if !same && act.Phase == status.Held {
 		defer func() { r.tell(status.EventHeld, act.Reason, act.Detail) }()
@@ -250,6 +257,7 @@ func (r *Runner) announce(act Action) {
 func (r *Runner) publish(change func(*status.Status)) {
 	before := r.now
 	change(&r.now)
+	r.now.Detail = oneLine(r.now.Detail)
 	r.now.Cycle, r.now.Gates, r.now.Held = r.cycleID(), nil, nil
 	if r.holder != nil && !r.holder.Since.IsZero() {
 		since := r.holder.Since
