@@ -72,12 +72,6 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 	if err := p.supported(ctx); err != nil {
 		return err
 	}
-	if p.cfg.Reboot.Delay > 0 {
-		// What a daemon announced that was killed then; if it still holds, it is announced anew.
-		if err := p.login.Withdraw(ctx); err != nil {
-			p.log.Warn("an earlier announcement may stay: " + err.Error())
-		}
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
@@ -127,6 +121,16 @@ func (p *plan) process() *daemonProcess {
 
 // start starts all parts of the process.
 func (d *daemonProcess) start(ctx context.Context, p *plan, again reloading) error {
+	server, err := control.New(ctx, p.socket(), d.answers())
+	if err != nil {
+		return err // perhaps another kured runs: nothing of it is touched yet
+	}
+	if p.cfg.Reboot.Delay > 0 {
+		// What a daemon announced that was killed then; if it still holds, it is announced anew.
+		if err := p.login.Withdraw(ctx); err != nil {
+			p.log.Warn("an earlier announcement may stay: " + err.Error())
+		}
+	}
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		return fmt.Errorf("watchdog: %w", err)
@@ -142,10 +146,6 @@ func (d *daemonProcess) start(ctx context.Context, p *plan, again reloading) err
 			p.log.Debug(err.Error())
 		}
 	}}
-	server, err := control.New(ctx, p.socket(), d.answers())
-	if err != nil {
-		return err
-	}
 	d.part("control socket", server.Serve)
 	d.part("metrics", func(ctx context.Context) error {
 		d.metrics.Run(ctx, p.metrics())

@@ -14,6 +14,7 @@ import (
 	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/control"
 	"github.com/kured-host/kured/internal/status"
+	"github.com/kured-host/kured/internal/testenv/fakelogin1"
 )
 
 // testPlan is a house with nothing of this machine in reach but dir, and the
@@ -174,6 +175,29 @@ func TestRunWithBadKubeconfig(t *testing.T) {
 		}
 	})
 	await(t, told, "cannot be used")
+}
+
+// A second daemon, started by hand, leaves the first alone: also the reboot that this has announced.
+func TestRunBesideAnother(t *testing.T) {
+	login := fakelogin1.Start(t)
+	dir := t.TempDir()
+	cfg := config.Default()
+	cfg.Log.Format = "text"
+	cfg.Reboot.Delay = config.Duration(time.Hour)
+	p := testPlan(t, dir, login.Address(), "0123456789abcdef0123456789abcdef", cfg)
+	p.login.ScheduleFile = login.ScheduleFile()
+	if err := p.login.Announce(t.Context(), time.Now().Add(time.Hour), "soon"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := control.New(t.Context(), p.socket(), control.Daemon{Status: &control.Feed{}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.run(t.Context(), reloading{}); !errors.Is(err, control.ErrInUse) {
+		t.Errorf("it ended with %v", err)
+	}
+	if kind, _, _ := login.Scheduled(); kind != "reboot" {
+		t.Errorf("scheduled is %q", kind)
+	}
 }
 
 // Something in the way that trying again does not mend ends the daemon, with one line.
