@@ -28,7 +28,7 @@ func completeNodes(cmd *cobra.Command, given []string, _ string) ([]cobra.Comple
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	listing, err := o.viewer().List(ctx)
+	listing, err := o.viewer.List(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/node"
@@ -37,7 +38,7 @@ that of the configuration, if there is one.`,
 			if err != nil {
 				return err
 			}
-			l, err := o.viewer().List(ctx)
+			l, err := o.viewer.List(ctx)
 			if err != nil {
 				return err
 			}
@@ -110,9 +111,10 @@ logs them, and in an Event that "kubectl describe node NODE" shows.`,
 
 // opened is the lock of a command that a person runs.
 type opened struct {
+	cfg    config.Config
 	person *kube.Person
 	store  lock.ConfigMap
-	viewer func() lock.Viewer
+	viewer lock.Viewer
 }
 
 func openLock(ctx context.Context, cmd *cobra.Command) (*opened, error) {
@@ -132,21 +134,18 @@ func openLock(ctx context.Context, cmd *cobra.Command) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{person: person, store: lock.ConfigMap{
+	o := &opened{cfg: cfg, person: person, store: lock.ConfigMap{
 		Client:     person.Client,
 		Namespace:  value("namespace", cfg.Lock.Namespace),
 		Name:       value("name", cfg.Lock.Name),
 		PolicyName: cfg.Lock.Policy,
 	}}
-	o.viewer = func() lock.Viewer {
-		v := lock.Viewer{
-			Store: o.store, Rules: o.store, Policy: cfg.Lock.Policy, Pace: lock.DefaultPace(),
-			Fleet: lock.Nodes{Client: person.Client, Selector: cfg.Lock.NodeSelector},
-		}
-		if configured(cmd) && o.store.Namespace == cfg.Lock.Namespace && o.store.Name == cfg.Lock.Name {
-			v.Max = &cfg.Lock.MaxConcurrent // of this pool
-		}
-		return v
+	o.viewer = lock.Viewer{
+		Store: o.store, Rules: o.store, Policy: cfg.Lock.Policy, Pace: lock.DefaultPace(),
+		Fleet: lock.Nodes{Client: person.Client, Selector: cfg.Lock.NodeSelector},
+	}
+	if configured(cmd) && o.store.Namespace == cfg.Lock.Namespace && o.store.Name == cfg.Lock.Name {
+		o.viewer.Max = &o.cfg.Lock.MaxConcurrent // of this pool
 	}
 	return o, nil
 }

@@ -23,10 +23,7 @@ func statusAll(cmd *cobra.Command, o statusOptions) error {
 	if err != nil {
 		return asDaemonError(err)
 	}
-	all, err := opened.fleet(cmd)
-	if err != nil {
-		return asDaemonError(err)
-	}
+	all := opened.fleet()
 	if o.watch {
 		return watchAll(cmd, o, all)
 	}
@@ -38,12 +35,8 @@ func statusAll(cmd *cobra.Command, o statusOptions) error {
 }
 
 // fleet is the pool of the lock that was opened.
-func (o *opened) fleet(cmd *cobra.Command) (fleet.Fleet, error) {
-	cfg, err := loadConfig(cmd)
-	if err != nil {
-		return fleet.Fleet{}, err
-	}
-	return fleet.Fleet{Client: o.person.Client, Selector: cfg.Lock.NodeSelector, Lock: o.store, Viewer: o.viewer()}, nil
+func (o *opened) fleet() fleet.Fleet {
+	return fleet.Fleet{Client: o.person.Client, Selector: o.cfg.Lock.NodeSelector, Lock: o.store, Viewer: o.viewer}
 }
 
 // statusElsewhere is what the API server knows of this node. It is asked where the daemon is down.
@@ -52,18 +45,14 @@ func statusElsewhere(ctx context.Context, cmd *cobra.Command) (fleet.Row, error)
 	if err != nil {
 		return fleet.Row{}, err
 	}
-	cfg, err := loadConfig(cmd)
-	if err != nil {
-		return fleet.Row{}, err
-	}
-	name := cmp.Or(opened.person.Node, cfg.Kubernetes.NodeName)
+	name := cmp.Or(opened.person.Node, opened.cfg.Kubernetes.NodeName)
 	if name == "" {
 		if name, err = os.Hostname(); err != nil {
 			return fleet.Row{}, fmt.Errorf("which node this is: %w", err)
 		}
 		name = strings.ToLower(strings.TrimSpace(name)) // as kubelets do it
 	}
-	r, found, err := fleet.Fleet{Client: opened.person.Client, Lock: opened.store}.One(ctx, name)
+	r, found, err := opened.fleet().One(ctx, name)
 	switch {
 	case err != nil:
 		return fleet.Row{}, err

@@ -41,10 +41,6 @@ import (
 // DefaultPath is the socket of the daemon on this machine.
 const DefaultPath = "/run/kured/kured.sock"
 
-// Group is the group whose members may ask the daemon. The unit gives the
-// socket to it.
-const Group = "kured"
-
 // The paths of version 1.
 const (
 	statusPath = "/v1/status"

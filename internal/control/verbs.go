@@ -21,10 +21,6 @@ import (
 	"github.com/kured-host/kured/internal/status"
 )
 
-// RequestName is the file that Request makes, among the sentinels of kured's
-// own units.
-const RequestName = "request"
-
 // Bounds on what a person says, so that with who and when it fits into what is
 // kept of a line.
 const (

@@ -81,7 +81,7 @@ func (v View) Summary() string {
 		}
 	}
 	var parts []string
-	lastHolding := -1
+	lastHolding, last := -1, Unknown // where in parts, and which phase
 	for _, phase := range summaryOrder() {
 		if count[phase] == 0 {
 			continue
@@ -92,12 +92,12 @@ func (v View) Summary() string {
 			part += because(reasons[phase], count[phase])
 		}
 		if holding[phase] {
-			lastHolding = len(parts)
+			lastHolding, last = len(parts), phase
 		}
 		parts = append(parts, part)
 	}
 	switch {
-	case v.Limit > 0 && lastHolding >= 0 && holders == count[phaseOf(parts[lastHolding])]:
+	case v.Limit > 0 && lastHolding >= 0 && holders == count[last]:
 		parts[lastHolding] += fmt.Sprintf(" (of %d allowed)", v.Limit)
 	case v.Limit > 0 && holders > 0:
 		parts = append(parts, fmt.Sprintf("%d of %d allowed hold the lock", holders, v.Limit))
@@ -110,13 +110,6 @@ func (v View) Summary() string {
 		line += ": " + strings.Join(parts, ", ")
 	}
 	return line
-}
-
-// phaseOf is the phase in "3 queued (…)".
-func phaseOf(part string) status.Phase {
-	_, phase, _ := strings.Cut(part, " ")
-	phase, _, _ = strings.Cut(phase, " ")
-	return status.Phase(phase)
 }
 
 // summaryOrder is the phases from the most to the least that goes on.
