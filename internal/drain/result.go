@@ -37,7 +37,7 @@ const (
 	WhyNamespace   Why = "namespace"   // its namespace is being deleted; evictions are not taken
 	WhyThrottled   Why = "throttled"   // the API server is busy
 	WhyRefused     Why = "refused"     // the API server said no
-	WhyUnreachable Why = "unreachable" // the API server does not answer
+	WhyUnreachable Why = "unreachable" // the API server does not answer, or that it cannot now (a webhook is away)
 	WhyUndecided   Why = "undecided"   // it could not be found out whether the pod stays (DaemonSet)
 	WhyPolicy      Why = "policy"      // by Options.EmptyDir or NakedPods it may not be evicted
 	WhyPending     Why = "pending"     // not evicted yet, or evicted and not seen to terminate yet
@@ -73,7 +73,7 @@ func (h HeldPod) String() string {
 	case WhyRefused:
 		what = "not evicted: refused"
 	case WhyUnreachable:
-		what = "not evicted: the API server does not answer"
+		what = "not evicted: no good answer from the API server"
 	case WhyUndecided:
 		what = "not evicted: cannot tell whether it stays"
 	case WhyPolicy:

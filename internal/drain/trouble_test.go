@@ -59,7 +59,7 @@ func TestDrainOutlastsTheAPIServer(t *testing.T) {
 		if !slices.ContainsFunc(told, func(p Progress) bool {
 			s := p.String()
 			return p.Trouble != "" && strings.Contains(s, "connection refused") &&
-				strings.Contains(s, "not evicted: the API server does not answer") && strings.Contains(s, " more pods")
+				strings.Contains(s, "not evicted: no good answer from the API server") && strings.Contains(s, " more pods")
 		}) {
 			t.Errorf("told of the outage: %v", told)
 		}
@@ -82,7 +82,7 @@ func TestDrainOutlastsSilence(t *testing.T) {
 			return nil, nil
 		}
 	}, func(t *testing.T, _ *fakeapi.API, r Result, told []Progress) {
-		const want = "0 of 1 pod gone; pod shop/web not evicted: the API server does not answer: no answer within 30s"
+		const want = "0 of 1 pod gone; pod shop/web not evicted: no good answer from the API server: no answer within 30s"
 		if !r.Drained || told[1].String() != want {
 			t.Errorf("%s; told %v", r, told)
 		}
