@@ -107,6 +107,7 @@ func withoutValues(err error) error {
 
 // sameHost lets a server send us to another path or from http to https. Another
 // host is mostly a page to log in at, and nobody said that it is to be believed.
+// A status such as 301 makes a POST a GET, which asks nothing any more.
 func sameHost(request *http.Request, via []*http.Request) error {
 	from, to := via[len(via)-1].URL, request.URL
 	switch {
@@ -114,6 +115,8 @@ func sameHost(request *http.Request, via []*http.Request) error {
 		return errors.New("redirects without end")
 	case from.Hostname() != to.Hostname() || from.Scheme == "https" && to.Scheme != "https":
 		return fmt.Errorf("redirects to %s://%s", to.Scheme, to.Host)
+	case request.Method != via[0].Method:
+		return fmt.Errorf("redirects to %s://%s and does not take the question along: give that address", to.Scheme, to.Host)
 	}
 	return nil
 }

@@ -195,6 +195,20 @@ func (s silent) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
+// A load balancer that sends from http to https by 301 loses the query.
+func TestRedirects(t *testing.T) {
+	good := serve(t, says(none))
+	for code, want := range map[int]string{
+		http.StatusPermanentRedirect: "",
+		http.StatusMovedPermanently:  "redirects to " + good + " and does not take the question along: give that address",
+	} {
+		_, err := newServer(t, "", patience, serve(t, http.RedirectHandler(good, code))).Prometheus().Query(t.Context(), "up")
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
+}
+
 // However many replicas hang, the last one is asked in the time that all gates have.
 func TestReplicasShareTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
