@@ -55,7 +55,7 @@ bench: ## Measure what docs/benchmarks.md tells, and write its table anew (no ro
 	go run ./internal/bench -kured build/bench/stage/$$(go env GOARCH)/kured -write docs/benchmarks.md $(BENCH)
 
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck, go.mod, shell scripts, systemd units
+lint: ## gofmt, go vet, staticcheck, go.mod, shell scripts, systemd units, manual pages, the Ansible collection
 	@.ci/lint
 
 .PHONY: packages
@@ -75,7 +75,7 @@ repo: ## Add the packages in dist/ to an apt and a dnf repository, signed by KUR
 	@DIST='$(DIST)' REPO='$(REPO)' REPO_URL='$(REPO_URL)' packaging/repository.sh
 
 .PHONY: packages-check
-packages-check: ## Build the packages a second time elsewhere and compare; lintian; rpm's own checks
+packages-check: ## Make a release and a repository of this tree, build it again elsewhere and compare; lintian, rpmlint
 	@.ci/packages-check
 
 .PHONY: docs
