@@ -133,7 +133,8 @@ type Prometheus struct {
 	// Empty: none of these.
 	HTTPConfigFile string `toml:"http_config_file"`
 
-	// How long to wait for an answer. "1s" to "5m".
+	// How long to wait for an answer of one of them, "1s" to "5m". Before the reboot
+	// all gates together get 20 s.
 	Timeout Duration `toml:"timeout"`
 }
 
@@ -162,6 +163,7 @@ type Alertmanager struct {
 	// A file with TLS, authorization and proxy, as for [[prometheus]]. Empty: none.
 	HTTPConfigFile string `toml:"http_config_file"`
 
-	// How long to wait for an answer. "1s" to "5m".
+	// How long to wait for an answer of one of them, "1s" to "5m". All gates
+	// together get 20 s.
 	Timeout Duration `toml:"timeout"`
 }
