@@ -82,7 +82,7 @@ type acquisition struct {
 	pool      Pool
 	pooledAt  time.Time
 	recheck   time.Duration // until the pool is looked at again, from the room
-	poolKeep  time.Duration // for how long the list serves outside the room
+	patience  time.Duration // before we try to pass a full room; 0: not drawn yet
 	refused   bool          // we may not list Nodes
 	checked   time.Time     // when the evidence was looked at
 	passedAt  time.Time     // the same, against those whom we overtake
@@ -188,6 +188,14 @@ func (a *acquisition) ask() Turn {
 		}
 	}
 	turn := a.snap.State.Ask(asker)
+	if turn.Move == Take && turn.Queue.Place == 0 && !turn.Room {
+		// Thousands may see the same room stand still, and each would list the Nodes to learn why.
+		if a.patience == 0 {
+			a.patience = a.Pace.part(a.Pace.OutsideMax)
+		}
+		asker.FreeFor = max(0, asker.FreeFor-a.patience)
+		turn = a.snap.State.Ask(asker)
+	}
 	if turn.Move == Take && turn.Queue.Place == 0 && turn.Room && a.Fleet != nil && a.many() {
 		turn.Move = Join // only from the room the Nodes are listed, which costs more than a place in it
 	}
@@ -267,7 +275,7 @@ func (a *acquisition) wait(ctx context.Context, turn Turn) error {
 	}
 	switch {
 	case !turn.Pool:
-		a.recheck, a.poolKeep = 0, 0
+		a.recheck = 0
 	case turn.Move == Wait: // the first most often, but the first may be dead
 		a.recheck = min(a.Pace.Evidence, max(a.Pace.Recheck, 2*a.recheck))
 		after = sooner(after, a.Pace.about(a.recheck)*time.Duration(turn.Queue.Place))

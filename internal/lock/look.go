@@ -44,7 +44,7 @@ func (a *acquisition) learnRules(ctx context.Context, turn Turn) error {
 func (a *acquisition) learnPool(ctx context.Context, turn Turn) error {
 	keep := fresh
 	if turn.Move == Outside {
-		keep = a.poolKeep
+		keep = slowly
 	}
 	if a.Fleet == nil || a.refused || !a.pooledAt.IsZero() && time.Since(a.pooledAt) < keep {
 		return nil
@@ -63,9 +63,6 @@ func (a *acquisition) learnPool(ctx context.Context, turn Turn) error {
 		return status.Because(status.NodesUnreadable, err)
 	}
 	a.pool, a.pooledAt = Pool{Known: true, Peers: peers}, time.Now()
-	if turn.Move == Outside {
-		a.poolKeep = min(slowly, max(a.Pace.Evidence, 2*a.poolKeep))
-	}
 	return nil
 }
 

@@ -301,6 +301,36 @@ func TestOutsideADeadRoom(t *testing.T) {
 	})
 }
 
+// One peer is down and nobody may go, so the full room stands still. Of the many outside only a few at a time list the
+// Nodes to learn why.
+func TestManyOutsideARoomThatStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, room = 200, 8
+		m, f := locktest.New(nil), &fleet{}
+		peers := []lock.Peer{{Name: "down"}}
+		for i := range many {
+			peers = append(peers, lock.Peer{Name: fmt.Sprintf("node-%03d", i), Ready: true})
+		}
+		f.set(nil, peers...)
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for _, peer := range peers[1:] {
+			l := newLock(m, peer.Name, 1)
+			l.Fleet, l.CountUnavailable, l.Room = f, true, room
+			all.Go(func() { _ = l.Acquire(ctx, lock.Demand{Since: time.Now(), Shared: true}, func(lock.Report) {}) })
+		}
+		for minute := range 20 {
+			before := f.asked()
+			time.Sleep(time.Minute)
+			if n := f.asked() - before; n > many/3 {
+				t.Errorf("minute %d: %d lists", minute+1, n)
+			}
+		}
+		stop()
+		all.Wait()
+	})
+}
+
 // A node outside a full room, in which nobody lives, learns that the peer which was down is back. What it takes then it
 // takes under the policy of now, and not of when it last had a reason to read it.
 func TestPauseWhileOutside(t *testing.T) {
