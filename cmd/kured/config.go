@@ -47,9 +47,10 @@ func newConfig() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	parent.AddCommand(&cobra.Command{
-		Use:   "check [FILE]",
-		Short: "Say what is wrong with a configuration file and its drop-ins, " + configPath + " by default",
-		Args:  args(cobra.MaximumNArgs(1)),
+		Use:               "check [FILE]",
+		Short:             "Say what is wrong with a configuration file and its drop-ins, " + configPath + " by default",
+		Args:              args(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: files,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			path, load := configPath, config.LoadOptional
 			if len(given) == 1 {

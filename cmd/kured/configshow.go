@@ -14,7 +14,8 @@ func newConfigShow() *cobra.Command {
 		Long: `Show the configuration in force, as TOML: that of the file, ` + configPath + `
 by default, of its drop-ins and of the defaults. Behind each value is the file
 and line where it is from. Addresses of notices are secrets and not shown.`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Args:              args(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: files,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			path := configPath
 			if len(given) == 1 {

@@ -69,7 +69,7 @@ arguments.`,
 	}
 	configFlag(cmd)
 	outputFlag(cmd, &output, present.Text, present.JSON, present.YAML)
-	cmd.Flags().DurationVar(&limit, "timeout", doctorLimit, "of each check; all are made at the same time")
+	cmd.Flags().DurationVar(&limit, "timeout", doctorLimit, "`duration` of each check; all are made at the same time")
 	cmd.Flags().StringVar(&root, "root", "/", "of the files of the machine that are looked at")
 	if err := cmd.Flags().MarkHidden("root"); err != nil { // for tests
 		panic(err)

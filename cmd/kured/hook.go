@@ -24,7 +24,8 @@ hook that does not exit with 0, and exits with 75 if that hook did, which means
 "not now", and otherwise with 1.
 
 Phases: ` + strings.Join(hook.Phases(), ", "),
-		Args: args(cobra.ExactArgs(1)),
+		Args:      args(cobra.ExactArgs(1)),
+		ValidArgs: hook.Phases(),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if !slices.Contains(hook.Phases(), given[0]) {
 				return &exitError{exitUsage, fmt.Errorf("%q is no phase; the phases are %s", given[0], strings.Join(hook.Phases(), ", "))}
@@ -32,7 +33,7 @@ Phases: ` + strings.Join(hook.Phases(), ", "),
 			return runHooks(cmd, directory, given[0])
 		},
 	}
-	cmd.Flags().StringVar(&directory, "directory", hook.DefaultDirectory, "where PHASE.d is")
+	cmd.Flags().StringVar(&directory, "directory", hook.DefaultDirectory, "`directory` in which PHASE.d is")
 	return cmd
 }
 

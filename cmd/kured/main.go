@@ -55,6 +55,9 @@ func main() {
 func execute(ctx context.Context, line []string) int {
 	root := newRoot()
 	root.SetArgs(line)
+	if len(line) > 0 && strings.HasPrefix(line[0], cobra.ShellCompRequestCmd) {
+		completing(root)
+	}
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

@@ -35,8 +35,8 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command, name string) {
-	cmd.Flags().StringVar(&f.sentinel.Directory, "directory", source.DefaultDirectory, "where the sentinel is")
-	cmd.Flags().StringVar(&f.sentinel.Name, "name", name, "of the sentinel, a file")
+	cmd.Flags().StringVar(&f.sentinel.Directory, "directory", source.DefaultDirectory, "`directory` in which the sentinel is")
+	cmd.Flags().StringVar(&f.sentinel.Name, "name", name, "`name` of the sentinel")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Minute, "a check that takes longer could not find out")
 	cmd.Flags().DurationVar(&f.repeat.Settle, "settle", 0, "wait this long before the check, for a package manager that is at work")
 }
@@ -70,9 +70,10 @@ func newSourceRun() *cobra.Command {
 	var command source.Command
 	var form string
 	cmd := &cobra.Command{
-		Use:   "run --name NAME [flags] -- COMMAND [ARGUMENT...]",
-		Short: "Let a command's exit code say whether a reboot is wanted",
-		Args:  args(cobra.MinimumNArgs(1)),
+		Use:               "run --name NAME [flags] -- COMMAND [ARGUMENT...]",
+		Short:             "Let a command's exit code say whether a reboot is wanted",
+		Args:              args(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: files,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if command.Form = source.Form(form); !slices.Contains(source.Forms(), command.Form) {
 				return &exitError{exitUsage, fmt.Errorf("--reasons: %q is none of %q", form, source.Forms())}
@@ -85,9 +86,9 @@ func newSourceRun() *cobra.Command {
 		},
 	}
 	flags.register(cmd, "")
-	cmd.Flags().IntVar(&command.Wanted, "wanted", 0, "exit code that means yes; no is 1 if this is 0, and 0 otherwise; everything else is an error")
-	cmd.Flags().StringVar(&form, "reasons", string(source.Lines), "what of the standard output is a reason: lines, bullets (lines that begin with \"* \"; needed for a yes), none")
-	cmd.Flags().StringArrayVar(&flags.repeat.Paths, "watch", nil, "check again if this file changes meanwhile (may be given several times)")
+	cmd.Flags().IntVar(&command.Wanted, "wanted", 0, "exit `code` that means yes; no is 1 if this is 0, and 0 otherwise; everything else is an error")
+	cmd.Flags().StringVar(&form, "reasons", string(source.Lines), "`what` of the standard output is a reason: lines, bullets (lines that begin with \"* \"; needed for a yes), none")
+	cmd.Flags().StringArrayVar(&flags.repeat.Paths, "watch", nil, "check again if this `file` changes meanwhile (may be given several times)")
 	return cmd
 }
 

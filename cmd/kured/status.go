@@ -129,7 +129,7 @@ With --all it is 0 if all nodes could be listed.`,
 
 // socketFlag adds --socket to a command.
 func socketFlag(cmd *cobra.Command, into *string) {
-	cmd.Flags().StringVar(into, "socket", control.DefaultPath, "control socket of the daemon")
+	cmd.Flags().StringVar(into, "socket", control.DefaultPath, "`path` of the daemon's control socket")
 }
 
 // lookElsewhere is for a daemon that is down: people are shown what the API
