@@ -64,8 +64,12 @@ func (e *Error) Unwrap() error { return e.Err }
 // Error is one line: what is wrong, the cause, and what to do.
 func (e *Error) Error() string {
 	what, do := e.explain()
-	if e.Personal && (e.Kind == NotFound || e.Kind == Ambiguous || e.Kind == Unreadable || e.Kind == Malformed) {
+	switch {
+	case !e.Personal:
+	case e.Kind == NotFound, e.Kind == Ambiguous, e.Kind == Unreadable, e.Kind == Malformed:
 		do = "give another one with --kubeconfig"
+	case e.ofPlugin():
+		do = "" // what that program says is on the terminal
 	}
 	var b strings.Builder
 	b.WriteString(what)
@@ -76,6 +80,12 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " (%s)", do)
 	}
 	return b.String()
+}
+
+// ofPlugin reports whether a credential plugin gave no credential, so that the
+// API server was not asked.
+func (e *Error) ofPlugin() bool {
+	return e.Kind == Unauthorized && e.Err != nil && isPluginError(e.Err)
 }
 
 func (e *Error) explain() (what, do string) {
@@ -95,6 +105,9 @@ func (e *Error) explain() (what, do string) {
 	case Untrusted:
 		return "the certificate of the API server " + e.Server + " is not trusted", "compare it with the certificate authority in " + file
 	case Unauthorized:
+		if e.ofPlugin() {
+			return "there is no credential from the program that " + file + " names", "what that program says is in the journal of kured.service"
+		}
 		return "the API server " + e.Server + " does not accept the credential", "see whether the certificate or token in " + file + " has expired"
 	case Forbidden:
 		return fmt.Sprintf("the API server %s does not let us read the Node %q", e.Server, e.Node), "use the kubelet's own kubeconfig, or apply the manifests of kured"
@@ -133,7 +146,7 @@ func apiError(c *Cluster, node string, err error) *Error {
 		if err.Error() == fmt.Sprintf("nodes %q not found", node) {
 			e.Err = nil // says the same
 		}
-	case strings.HasPrefix(e.Err.Error(), "getting credentials: "): // client-go's exec plugins have no error type
+	case isPluginError(e.Err):
 		e.Kind = Unauthorized
 	}
 	return e

@@ -393,7 +393,7 @@ END
 		t.Errorf("calls of the plugin: %q, %v", calls, err)
 	}
 	_, err := Connect(t.Context(), Options{Kubeconfig: f.kubeconfig(t, api.URL, plugin("/nonexistent/plugin"))})
-	wantError(t, err, Unauthorized, "the API server "+api.URL+" does not accept the credential: getting credentials: exec: ")
+	wantError(t, err, Unauthorized, "there is no credential from the program that kubeconfig "+f.path("kubelet.conf")+" names: getting credentials: exec: ")
 	_, err = Connect(t.Context(), Options{Kubeconfig: f.kubeconfig(t, api.URL, "{token: unknown}")})
 	wantError(t, err, Unauthorized, "the API server "+api.URL+" does not accept the credential: Unauthorized (see whether")
 }

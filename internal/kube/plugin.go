@@ -31,6 +31,10 @@ func limitPlugin(e *clientcmdapi.ExecConfig, most time.Duration) {
 	e.Command, e.Args = timeout, append([]string{killAfter, seconds, plugin}, e.Args...)
 }
 
+// isPluginError reports whether an error is that of a plugin: client-go has no
+// type for them.
+func isPluginError(err error) bool { return strings.HasPrefix(err.Error(), "getting credentials: ") }
+
 // pluginError says what timeout(1) says of a plugin, and names the plugin.
 func pluginError(e *clientcmdapi.ExecConfig, err error) error {
 	if e == nil || len(e.Args) < 3 || e.Args[0] != killAfter {
