@@ -6,17 +6,22 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/kured-host/kured/internal/config"
+	"github.com/kured-host/kured/internal/cycle"
 	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/testenv"
 )
@@ -240,5 +245,28 @@ events = ["drain", "reboot"]
 	checkTold(c, slack, toldDrain, toldFailed, toldDrain, toldReboot, toldBack)
 	if text += m.logged.String(); !strings.Contains(text, "connection refused") || strings.Contains(text, "abcdefghij") {
 		t.Errorf("the journal does not name the dead server, or names the secret of Slack:\n%s", text)
+	}
+}
+
+// Who stops kured uncordon does not lose what it has just told.
+func TestStoppedAndTold(t *testing.T) {
+	told := newMailbox(t, "/hook", plainText)
+	told.Start()
+	cfg := config.Default()
+	cfg.Log.Format = "text"
+	cfg.Notify = []config.Notify{{URL: "generic+" + told.URL + "/hook?template=json", Events: []string{string(status.EventFailed)}}}
+	dir := t.TempDir()
+	cfg.Kubernetes.Kubeconfig = filepath.Join(dir, "missing")
+	p := testPlan(t, dir, "unix:path="+filepath.Join(dir, "no-bus"), "0123456789abcdef0123456789abcdef", cfg)
+	p.notifier.Tell(status.Occurrence{Event: status.EventFailed, At: time.Now(), Node: "node-a", Phase: status.Returning, Reason: status.GaveUp, Detail: "not well"})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	time.AfterFunc(50*time.Millisecond, func() { close(told.awake) })
+	var coded *exitError
+	if err := p.comeBack(ctx, cycle.Return, time.Minute); !errors.As(err, &coded) || coded.code != exitTempFail {
+		t.Errorf("it ended with %v", err)
+	}
+	if heard := told.heard(); len(heard) != 1 {
+		t.Errorf("told %q", heard)
 	}
 }

@@ -60,7 +60,7 @@ func (p *plan) comeBack(ctx context.Context, mode cycle.Mode, timeout time.Durat
 	if err == nil {
 		p.returning().remove()
 	}
-	flushing, stop := context.WithTimeout(ctx, 10*time.Second)
+	flushing, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // also for who was stopped
 	defer stop()
 	if err := p.notifier.Flush(flushing); err != nil {
 		p.log.Warn(err.Error())
