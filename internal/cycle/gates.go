@@ -66,11 +66,23 @@ func (r *Runner) checkGates(ctx context.Context) (v gate.Verdict) {
 	if err != nil {
 		return gate.Verdict{Reason: status.LogindUnavailable, Detail: err.Error()}
 	}
+	r.keepStates(v)
+	return v
+}
+
+// keepStates keeps what each gate said, for those who look.
+func (r *Runner) keepStates(v gate.Verdict) {
 	r.gateStates = r.Gates.States(v)
 	if r.farGate {
 		r.gateStates = append(r.Gates.States(gate.Verdict{Open: true}), r.cluster.Gates.States(v)...)
 	}
-	return v
+}
+
+// showVerdict shows what closes the gates when it is the same in other words.
+func (r *Runner) showVerdict(v gate.Verdict) {
+	r.seen.Gates = v
+	r.keepStates(v)
+	r.publish(func(s *status.Status) { s.Detail = v.Detail })
 }
 
 // waitForGates waits until the verdict or the demand changes, or patience ends.
@@ -91,6 +103,7 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 		r.seen.Known = false // after minutes somebody may have released the lock
 	}
 	r.looked = time.Time{}
+	words := make(chan gate.Verdict, 1)
 	return unlessDemand(r.during(ctx, func(ctx context.Context) error {
 		changed := r.watchGates(ctx, closed, far)
 		var ends <-chan time.Time
@@ -102,7 +115,13 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 		for {
 			select {
 			case <-changed:
-				if v, _ := r.lookAtGates(ctx); v == closed {
+				v, _ := r.lookAtGates(ctx)
+				said := v
+				if said.Detail = closed.Detail; said == closed && ctx.Err() == nil {
+					if v != closed {
+						closed = v
+						newest(words, v)
+					}
 					continue // nothing new, and the watch stays
 				}
 			case <-ends:
@@ -110,7 +129,7 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 			}
 			return ctx.Err()
 		}
-	}, watching{demand: true}))
+	}, watching{demand: true, words: words}))
 }
 
 // mayGoOn is asked while a step runs that the demand or a gate can end.

@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -244,6 +245,54 @@ func TestGateClosesBehindTheFence(t *testing.T) {
 	}
 }
 
+// restless is a gate that is closed and says so in other words each time, as a
+// query does whose result has another value at each look.
+type restless struct{ looks atomic.Int32 }
+
+func (g *restless) Name() status.Gate { return status.GatePrometheus }
+
+func (g *restless) Check(context.Context, gate.Moment) gate.Verdict {
+	n := g.looks.Add(1)
+	if n >= 1000 { // in virtual time a loop without a pause would never end
+		return gate.Verdict{Open: true}
+	}
+	return gate.Verdict{Reason: status.QueryBlocks, Detail: fmt.Sprintf("the query gives %d", n)}
+}
+
+// quiet is a gate beside it that notices changes by itself, of which there are none.
+type quiet struct{}
+
+func (quiet) Name() status.Gate                               { return status.GateInhibitors }
+func (quiet) Check(context.Context, gate.Moment) gate.Verdict { return gate.Verdict{Open: true} }
+func (quiet) Watch(ctx context.Context) (<-chan struct{}, error) {
+	never := make(chan struct{})
+	context.AfterFunc(ctx, func() { close(never) })
+	return never, nil
+}
+
+// Other words alone are shown, and are no reason to begin anew.
+func TestGateInOtherWords(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		g := &restless{}
+		m.start(Run)
+		m.awaitPhase(status.Idle)
+		next := m.parts()
+		next.Gates = gate.Set{Gates: []gate.Gate{quiet{}, g}, Recheck: time.Minute}
+		m.reload <- next
+		m.want(true)
+		m.awaitPhase(status.Blocked)
+		first := m.status().Detail
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if looks := g.looks.Load(); looks < 5 || looks > 30 {
+			t.Errorf("%d looks in 10 minutes", looks)
+		}
+		if s := m.status(); s.Reason != status.QueryBlocks || s.Detail == first || s.Gates[1].Detail != s.Detail {
+			t.Errorf("at first %q, then %+v", first, s)
+		}
+	})
+}
+
 // The sentinel goes while the gates are asked for the last time, which takes
 // seconds where a server hangs. The fake logind says when that is overlooked.
 func TestDemandEndsBehindTheFence(t *testing.T) {
@@ -320,6 +369,13 @@ func TestDryRun(t *testing.T) {
 		m.awaitPhase(status.BackingOff)
 		if m.node().Unschedulable || m.drains+m.rebooted() > 0 || len(m.store.Data()) > 0 || !m.logged("shop/web-1") || m.heard(status.EventFailed) {
 			t.Errorf("node %+v, lock %v, told %v\n%s", m.node(), m.store.Data(), m.events, m.log())
+		}
+		m.settings.DryRun = false
+		next, begun := m.parts(), time.Now()
+		m.reload <- next
+		m.awaitReboot()
+		if took := time.Since(begun) - m.drainFor; took > time.Minute {
+			t.Errorf("after the last dry run it still rests for %s", took)
 		}
 	})
 }

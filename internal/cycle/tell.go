@@ -71,6 +71,9 @@ func (r *Runner) adopt(ctx context.Context) {
 	r.leaveSilence()
 	r.disconnect()
 	r.looked, r.waitTill = time.Time{}, time.Time{}
+	if r.restFor == status.DryRun {
+		r.restTill = time.Time{} // perhaps it was the last one
+	}
 	if r.seen.Entry == NoEntry {
 		r.rehearseAgain()
 	}

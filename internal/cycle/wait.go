@@ -24,6 +24,7 @@ type watching struct {
 	queue   <-chan lock.Report
 	drain   <-chan drain.Progress
 	missing <-chan missing
+	words   <-chan gate.Verdict // the gates that are waited for, in other words
 }
 
 // missing is what a proof of health or a step of the way down waits for.
@@ -93,6 +94,8 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 			r.showQueue(report)
 		case p := <-w.drain:
 			r.showDrain(p)
+		case v := <-w.words:
+			r.showVerdict(v)
 		case m := <-w.missing:
 			if (m.reason != r.now.Reason || r.now.Detail == "") && r.sayOnce(m.reason) {
 				r.log().Info("waiting: "+oneLine(m.what), "phase", r.now.Phase, "reason", m.reason)
