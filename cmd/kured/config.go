@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,11 +62,10 @@ func newConfig() *cobra.Command {
 				return &exitError{exitConfig, err}
 			}
 			// What the parts of kured find is not of a line.
-			if _, err := (&house{env: os.Getenv}).plan(cfg); err != nil {
-				return &exitError{exitConfig, fmt.Errorf("%s: %w", path, err)}
-			}
-			if err := checkHTTPFiles(cfg); err != nil {
-				return &exitError{exitConfig, fmt.Errorf("%s: %w", path, err)}
+			_, err = (&house{env: os.Getenv}).plan(cfg)
+			if err = errors.Join(err, checkHTTPFiles(cfg)); err != nil {
+				each := strings.ReplaceAll(err.Error(), "\n", "\n"+path+": ")
+				return &exitError{exitConfig, fmt.Errorf("%s: %s", path, each)}
 			}
 			return listFiles(cmd.OutOrStdout(), path)
 		},
