@@ -20,7 +20,7 @@ import (
 // TestAnnouncements shows on the logind of each release that an announced reboot is seen, can be cancelled, and never
 // happens by itself. kured's package for logind talks to the real ones; kured itself is not there.
 func TestAnnouncements(t *testing.T) {
-	fleet.close()
+	alone(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	room := roomFor(ctx, t)

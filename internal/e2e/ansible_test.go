@@ -81,7 +81,7 @@ const pooled = `kured_pools:
 // TestAnsible rolls kured out over ssh on Debian 11, 12 and 13 at once by the playbook kured_host.kured.site: looks, does,
 // changes, upgrades, has nodes rebooted, and removes; with an rpm, too. Then it moves the nodes from the DaemonSet kured.
 func TestAnsible(t *testing.T) {
-	fleet.close()
+	alone(t)
 	ctx, cancel := cluster.Within(t.Context(), 15*time.Minute, "the rollout")
 	defer cancel()
 	c, err := cluster.Start(ctx, cluster.Options{WithoutKured: true, WithoutManifests: true, Out: os.Stderr, Nodes: []nodes.Spec{

@@ -14,7 +14,7 @@ import (
 
 // TestCluster shows that the cluster of the other tests is one, without kured.
 func TestCluster(t *testing.T) {
-	fleet.close()
+	alone(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	c, err := cluster.Start(ctx, cluster.Options{WithoutKured: true, Out: os.Stderr})

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -38,15 +37,22 @@ func (s *shared) get() (*cluster.Cluster, error) {
 	return s.cluster, s.err
 }
 
-// close ends the cluster; the next story starts it anew. Tests with nodes of
-// their own call it first, since there is one room at a time.
-func (s *shared) close() {
+// close ends the cluster; the next story starts it anew. The error also tells
+// what has crashed in it meanwhile.
+func (s *shared) close() (err error) {
 	if s.cluster != nil {
-		if err := s.cluster.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e: close the cluster:", err)
-		}
+		err = s.cluster.Close()
 	}
 	*s = shared{}
+	return err
+}
+
+// alone begins a test with nodes of its own: there is one room at a time.
+func alone(t *testing.T) {
+	t.Helper()
+	if err := fleet.close(); err != nil {
+		t.Errorf("the cluster of the stories before: %v", err)
+	}
 }
 
 // story is one test on the shared cluster, from the moment when all is at rest.

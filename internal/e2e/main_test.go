@@ -5,6 +5,8 @@ package e2e
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"os"
 	"testing"
 
@@ -14,10 +16,32 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Subtests that do the same on several nodes wait for them: they all run at once, however few the cores are.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err) // there is such a flag
+	}
 	os.Exit(nodes.Main(prepare, func() int {
-		defer fleet.close()
-		return m.Run()
-	}))
+		code := m.Run()
+		if err := fleet.close(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: the cluster of the stories:", err)
+			code = max(code, 1)
+		}
+		return code
+	}, halves()...))
+}
+
+// halves are all tests, in two parts that take about as long as each other and run at once, as the nodes wait more than they
+// compute. Tests that are chosen by name run in one.
+func halves() [][]string {
+	for name, all := range map[string]string{"test.run": ".", "test.skip": "", "test.list": ""} {
+		if chosen := flag.Lookup(name).Value.String(); chosen != "" && chosen != all {
+			return nil
+		}
+	}
+	// Those that begin with nodes of their own, and some of the stories. A new test belongs to the other half by itself.
+	const one = "^Test(Announcements|Ansible|Cluster|Nodes|Outage|Packages|Readme|Repositories|SourcesGo)"
+	return [][]string{{"-test.run=" + one}, {"-test.skip=" + one}}
 }
 
 // prepare does what needs the internet or much time, before the tests' own clock and namespaces begin.

@@ -18,7 +18,7 @@ import (
 
 // TestNodes shows that the nodes of the other tests are what they claim to be, without kured.
 func TestNodes(t *testing.T) {
-	fleet.close()
+	alone(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	room := roomFor(ctx, t)

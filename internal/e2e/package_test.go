@@ -30,7 +30,7 @@ const maxExposure = 1.6
 // TestPackages shows the life of the packages on nodes of a cluster: install, upgrade, remove, reinstall and
 // purge, also in the middle of a cycle. The configuration is what the packages ship.
 func TestPackages(t *testing.T) {
-	fleet.close()
+	alone(t)
 	ctx, cancel := cluster.Within(t.Context(), 12*time.Minute, "the life of the packages")
 	defer cancel()
 	c, err := cluster.Start(ctx, cluster.Options{WithoutKured: true, Out: os.Stderr, Nodes: []nodes.Spec{

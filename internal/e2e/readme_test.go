@@ -50,7 +50,7 @@ type newcomer struct {
 // else. What stands up to the request for a reboot is typed once, in that order; what stands behind it looks, so it is typed
 // while one node drains and the other one waits, and again when both are back.
 func TestReadme(t *testing.T) {
-	fleet.close()
+	alone(t)
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

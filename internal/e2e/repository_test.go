@@ -26,7 +26,7 @@ import (
 // TestRepositories shows that nodes install and upgrade kured by its name from what `make repo` makes, over
 // HTTP, and that they refuse whatever is not signed by its key. The nodes are in no cluster.
 func TestRepositories(t *testing.T) {
-	fleet.close()
+	alone(t)
 	ctx, cancel := cluster.Within(t.Context(), 8*time.Minute, "the repositories")
 	defer cancel()
 	room := roomFor(ctx, t)

@@ -247,7 +247,7 @@ func (s *story) awaitUnitTold(n *nodes.Node, unit, text string) {
 // The sources are off when the package is installed, and gone with it: none of the links by which they were enabled
 // stays behind, and no sentinel.
 func TestSourcesGoWithThePackage(t *testing.T) {
-	fleet.close()
+	alone(t)
 	ctx, cancel := cluster.Within(t.Context(), 3*time.Minute, "the sources in the packages")
 	defer cancel()
 	room := roomFor(ctx, t)

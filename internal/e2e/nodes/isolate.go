@@ -9,15 +9,20 @@
 package nodes
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,15 +50,19 @@ func forwarded() []os.Signal {
 // process stays outside as a guard that forwards signals and cleans up, the second is pid 1 of the new pid
 // namespace, the third calls run. It needs root.
 //
+// With parts, run is called in a process for each of them, at the same time and in namespaces of its own, whose
+// arguments are the same and those of the part. What the first writes is shown at once, what the others write
+// after what comes before them.
+//
 // Inside: network, mount and pid namespaces are new, mounts do not propagate, /proc shows the new pids, /run
 // is an empty tmpfs (which hides the machine's system bus and systemd sockets), TMPDIR lies on it, and the
 // loopback interface is up. When the guard dies, even by SIGKILL, the kernel kills all the rest.
-func Main(prepare func(context.Context) error, run func() int) int {
+func Main(prepare func(context.Context) error, run func() int, parts ...[]string) int {
 	var code int
 	var err error
 	switch stage := os.Getenv(envStage); stage {
 	case "":
-		code, err = guard(prepare)
+		code, err = guard(prepare, parts)
 	case "init":
 		code, err = runInit()
 	case "run":
@@ -71,7 +80,7 @@ func Main(prepare func(context.Context) error, run func() int) int {
 // Isolated tells whether the caller runs inside the namespaces that Main makes.
 func Isolated() bool { return os.Getenv(envStage) == "run" }
 
-func guard(prepare func(context.Context) error) (int, error) {
+func guard(prepare func(context.Context) error, parts [][]string) (int, error) {
 	if os.Geteuid() != 0 {
 		return 0, errors.New("real nodes need root (namespaces, mounts, systemd-nspawn)")
 	}
@@ -82,19 +91,82 @@ func guard(prepare func(context.Context) error) (int, error) {
 			return 0, fmt.Errorf("prepare: %w", err)
 		}
 	}
-	free, err := takeSlot(ctx, os.Stderr)
-	if err != nil {
-		return 0, fmt.Errorf("wait for other runs: %w", err)
-	}
-	defer free()
 	cgroup, err := newRunCgroup()
 	if err != nil {
 		return 0, err
 	}
 	defer removeCgroup(cgroup, 5*time.Second)
+	if len(parts) == 0 {
+		parts = [][]string{nil}
+	}
+	ended := make([]func() (int, error), len(parts))
+	outputs := make([]*output, len(parts))
+	for i, args := range parts {
+		done := make(chan struct{})
+		var code int
+		var err error
+		outputs[i] = &output{}
+		stdout, stderr := io.Writer(outputs[i]), io.Writer(outputs[i])
+		if i == 0 {
+			stdout, stderr = os.Stdout, os.Stderr // themselves: a terminal stays one
+		}
+		go func() {
+			defer close(done)
+			code, err = guardOne(ctx, filepath.Join(cgroup, strconv.Itoa(i)), args, stdout, stderr)
+		}()
+		ended[i] = func() (int, error) { <-done; return code, err }
+	}
+	var code int
+	var errs []error
+	for i, end := range ended {
+		outputs[i].show(os.Stdout)
+		one, err := end()
+		if code == 0 {
+			code = one
+		}
+		errs = append(errs, err)
+	}
+	return code, errors.Join(errs...)
+}
+
+// output keeps what is written to it until it may be shown.
+type output struct {
+	mu   sync.Mutex
+	kept bytes.Buffer
+	to   io.Writer // nil: not yet
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.to != nil {
+		return o.to.Write(text)
+	}
+	return o.kept.Write(text)
+}
+
+// show writes what was kept, and everything else from then on as it comes.
+func (o *output) show(to io.Writer) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, _ = o.kept.WriteTo(to) // as with a print to standard output
+	o.to = to
+}
+
+// guardOne runs the program with more arguments in new namespaces, and with the cgroups of its nodes below this one, until it
+// ends.
+func guardOne(ctx context.Context, cgroup string, args []string, stdout, stderr io.Writer) (int, error) {
+	free, err := takeSlot(ctx, os.Stderr)
+	if err != nil {
+		return 0, fmt.Errorf("wait for other runs: %w", err)
+	}
+	defer free()
+	if err := os.Mkdir(cgroup, 0o755); err != nil {
+		return 0, fmt.Errorf("make cgroup: %w", err)
+	}
 	logs := os.Getenv(EnvLogs)
 	if logs == "" {
-		logs = filepath.Join(os.TempDir(), filepath.Base(cgroup)+"-logs")
+		logs = filepath.Join(os.TempDir(), filepath.Base(filepath.Dir(cgroup))+"-logs")
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -103,9 +175,9 @@ func guard(prepare func(context.Context) error) (int, error) {
 
 	// The parent-death signal is bound to the thread that forks.
 	runtime.LockOSThread()
-	cmd := exec.Command(self, os.Args[1:]...)
+	cmd := exec.Command(self, append(slices.Clone(os.Args[1:]), args...)...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, stdout, stderr
 	cmd.Env = append(os.Environ(), envStage+"=init", envCgroup+"="+cgroup, EnvLogs+"="+logs)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
