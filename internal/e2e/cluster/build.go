@@ -58,9 +58,10 @@ func Build(ctx context.Context, out io.Writer) error {
 	if os.Getenv(EnvPackages) != "" {
 		return nil
 	}
+	commit := cleanCommit(ctx, root)
 	for _, version := range []string{Release, NextRelease} {
 		// A sequence of make calls, because both go through the same Go build cache.
-		if err := pack(ctx, root, version, filepath.Join(dir, version)); err != nil {
+		if err := pack(ctx, root, version, filepath.Join(dir, version), commit); err != nil {
 			return fmt.Errorf("build kured's packages: %w", err)
 		}
 	}
@@ -72,8 +73,27 @@ func Build(ctx context.Context, out io.Writer) error {
 // replaced in one step.
 const partial = ".partial"
 
-func pack(ctx context.Context, root, version, dist string) error {
-	if err := errors.Join(os.RemoveAll(dist+partial), os.MkdirAll(dist, 0o755)); err != nil {
+// cleanCommit names the commit that is checked out, and the Go that builds it; it is empty if files differ from the commit.
+func cleanCommit(ctx context.Context, root string) string {
+	git := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", root}, args...)...).Output()
+		return string(out), err
+	}
+	head, err := git("rev-parse", "HEAD")
+	changed, unknown := git("status", "--porcelain")
+	if err != nil || unknown != nil || changed != "" {
+		return ""
+	}
+	return head + runtime.Version()
+}
+
+// pack makes the packages of a version, unless those of this commit are there: they would have the same bytes.
+func pack(ctx context.Context, root, version, dist, commit string) error {
+	stamp := filepath.Join(dist, "commit")
+	if made, err := os.ReadFile(stamp); err == nil && commit != "" && string(made) == commit {
+		return nil
+	}
+	if err := errors.Join(os.RemoveAll(dist+partial), os.RemoveAll(stamp), os.MkdirAll(dist, 0o755)); err != nil {
 		return err
 	}
 	if err := run(exec.CommandContext(ctx, "make", "-s", "packages",
@@ -89,7 +109,7 @@ func pack(ctx context.Context, root, version, dist string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(dist + partial)
+	return errors.Join(os.WriteFile(stamp, []byte(commit), 0o644), os.RemoveAll(dist+partial))
 }
 
 // The versions that Build packages: the second is the same program, to upgrade to.
