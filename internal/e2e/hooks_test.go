@@ -337,8 +337,12 @@ func TestHooksOfACycle(t *testing.T) {
 // says that it is not the time. In the end the hooks go well.
 func TestHooksHoldTheNodeBack(t *testing.T) {
 	h := inCycle(t, 4*time.Minute, "node-b")
-	h.configure(h.n, "[retry]", "[hooks]\ntimeout = \"2s\"\n[retry]")
-	before := h.bootIDs()
+	h.configure(h.n, "[retry]\ninitial = \"3s\"\nmax = \"6s\"", "[hooks]\ntimeout = \"2s\"\n[retry]\ninitial = \"1s\"\nmax = \"1s\"")
+	script := func(phase string) string { return hook.DefaultDirectory + "/" + phase + ".d/20-script" }
+	h.afterwards("remove the scripts", func(context.Context) error {
+		return errors.Join(h.n.Remove(script(hook.PreDrain)), h.n.Remove(script(hook.PreReboot)))
+	})
+	before, at := h.bootIDs(), h.from
 	old := ""
 	for _, test := range []struct {
 		phase, script string
@@ -352,7 +356,7 @@ func TestHooksHoldTheNodeBack(t *testing.T) {
 		{hook.PreReboot, "exit 75", status.HookDeferred, "not now"},
 		{hook.PreReboot, "exit 3", status.HookFailed, "exit code 3"},
 	} {
-		file, began := hook.DefaultDirectory+"/"+test.phase+".d/20-script", time.Now()
+		file, began := script(test.phase), time.Now()
 		h.must(h.n.WriteFile(file, []byte("#!/bin/sh\n"+test.script+"\n"), 0o755))
 		if old == "" {
 			h.want(h.n)
@@ -361,12 +365,13 @@ func TestHooksHoldTheNodeBack(t *testing.T) {
 		}
 		old = file
 		h.awaitEntry(h.n, test.phase+": "+test.script, func(e nodes.Entry) bool {
-			return e.Time.After(began) && e.Fields["KURED_REASON"] == string(test.reason) && strings.Contains(e.Message, test.detail)
+			return e.Time.After(began) && e.Fields["KURED_REASON"] == string(test.reason) &&
+				strings.Contains(e.Message, test.phase) && strings.Contains(e.Message, test.detail)
 		})
-		h.awaitGivenBack(h.from, h.n, before[h.n.Name])
+		at = h.awaitGivenBack(at, h.n, before[h.n.Name])
 	}
 	h.must(h.n.Remove(old))
-	h.awaitBack(h.from, h.n, before[h.n.Name])
+	h.awaitBack(at, h.n, before[h.n.Name])
 	h.atRest()
 	h.rebootedOnce(before, h.n)
 }

@@ -22,6 +22,7 @@ func TestBudgetThatAllowsNothing(t *testing.T) {
 	first, other := s.Node("node-a"), s.Node("node-b")
 	stuck := cluster.Workload{Name: "stuck", Replicas: 1, MinAvailable: 1, On: first.Name}
 	s.deploy(stuck)
+	s.configure(first, `timeout = "20s"`, `timeout = "10s"`) // long enough to ask again
 	pods, err := s.Pods(s.ctx, stuck)
 	s.must(err)
 	pod, budget := "default/"+pods[0].Name, "default/"+stuck.Name

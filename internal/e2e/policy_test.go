@@ -28,7 +28,9 @@ func TestReloadWithABadFile(t *testing.T) {
 	s := begin(t, 2*time.Minute)
 	n := s.Node("node-a")
 	const other, unit, bad = "/run/e2e-other", "kured.service", dropIns + "/50-e2e.toml"
-	s.afterwards("remove "+other, func(context.Context) error { return errors.Join(n.Remove(other), n.Remove(localPause)) })
+	s.afterwards("remove "+other, func(context.Context) error {
+		return errors.Join(n.Remove(other), n.Remove(localPause), n.Remove(bad))
+	})
 	_, err := n.Exec(s.ctx, "sh", "-c", "echo e2e wants no reboot here >"+localPause)
 	s.must(err)
 	var pid, now uint32

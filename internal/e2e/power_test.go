@@ -70,7 +70,7 @@ func TestNodeNeverComesBack(t *testing.T) {
 	defer cancel()
 	o.must(lost.WaitOff(ctx))
 
-	o.staysSo(30*time.Second, "held by the node that is lost alone", func() (bool, error) {
+	o.staysSo(10*time.Second, "held by the node that is lost alone", func() (bool, error) {
 		s := o.Recorder.State()
 		if !slices.Equal(s.Holders(), []string{lost.Name}) || len(s.Waiters()) != 2 || !slices.Equal(s.Cordoned(), []string{lost.Name}) {
 			return false, nil

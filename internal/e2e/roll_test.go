@@ -16,17 +16,10 @@ import (
 func TestRoll(t *testing.T) {
 	s := begin(t, 3*time.Minute)
 	work := cluster.Workload{Name: "web", Replicas: 6, MinAvailable: 4, StopAfter: 500 * time.Millisecond}
-	s.must(s.Deploy(s.ctx, work))
+	s.deploy(work)
 	before := s.bootIDs()
 
-	s.must(cluster.Want(s.Room.Nodes()...))
-	at := s.from
-	for range s.Room.Nodes() {
-		at = s.await(at, "a holder", func(c cluster.State) bool { return len(c.Holders()) == 1 })
-		at = s.await(at, "its release", func(c cluster.State) bool {
-			return len(c.Holders()) == 0 || c.Holders()[0] != "" && len(c.Cordoned()) == 0
-		})
-	}
+	s.want(s.Room.Nodes()...)
 	ctx, cancel := cluster.Within(s.ctx, 2*time.Minute, "every node rebooted and the cluster at rest")
 	defer cancel()
 	for _, n := range s.Room.Nodes() {
@@ -62,7 +55,6 @@ func TestRoll(t *testing.T) {
 		t.Errorf("%d evictions, want each of the 6 pods at least once", moved)
 	}
 	t.Logf("%d lock writes for three reboots; held: %v", h.LockWrites(), h.HolderSpans())
-	s.must(s.Undeploy(s.ctx, work))
 }
 
 // evicted counts the accepted evictions of a workload's pods.
