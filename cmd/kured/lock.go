@@ -72,6 +72,9 @@ kured never does this by itself, however long a node holds: one node down is
 better than two. Look first whether the node is alive; while it drains or
 reboots, a release lets one node more go down than is allowed.
 
+By default a node that is not Ready, or is cordoned, counts as down also after
+that. To go on without it, "kubectl delete node NODE": that releases it, too.
+
 The reason and your name are written on the Node, where its kured finds and
 logs them, and in an Event that "kubectl describe node NODE" shows.`,
 		Args:              args(cobra.ExactArgs(1)),
