@@ -25,8 +25,12 @@ func (m *Metrics) keepTextfile(ctx context.Context, path string) {
 		text := ""
 		if err := prometheus.WriteToTextfile(path, metrics); err != nil {
 			var file *fs.PathError
-			if errors.As(err, &file) {
-				err = file.Err // without the name of the temporary file, which is another one each time
+			var link *os.LinkError
+			switch { // without the name of the temporary file, which is another one each time
+			case errors.As(err, &file):
+				err = file.Err
+			case errors.As(err, &link):
+				err = link.Err
 			}
 			text = plain(err).Error()
 		}

@@ -89,23 +89,31 @@ func TestTextfile(t *testing.T) {
 	})
 }
 
-// A directory that cannot be written is told once.
+// What cannot be written is told once.
 func TestTextfileCannotBeWritten(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "none", "kured.prom")
-	synctest.Test(t, func(t *testing.T) {
-		var log lines
-		m := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); m.keepTextfile(ctx, path) }()
-		for range 10 {
-			time.Sleep(time.Minute)
-			m.Publish(status.Status{Phase: status.Idle})
-		}
-		cancel()
-		<-done
-		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "no such file or directory") {
-			t.Errorf("%d lines\n%s", n, log.String())
-		}
-	})
+	taken := filepath.Join(t.TempDir(), "kured.prom") // by a directory
+	if err := os.Mkdir(taken, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, why := range map[string]string{
+		filepath.Join(t.TempDir(), "none", "kured.prom"): "no such file or directory",
+		taken: "file exists",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var log lines
+			m := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); m.keepTextfile(ctx, path) }()
+			for range 10 {
+				time.Sleep(time.Minute)
+				m.Publish(status.Status{Phase: status.Idle})
+			}
+			cancel()
+			<-done
+			if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), why) {
+				t.Errorf("%d lines\n%s", n, log.String())
+			}
+		})
+	}
 }

@@ -5,17 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/telegram"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/ntfy"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
-	"golang.org/x/sys/unix"
+
+	"github.com/kured-host/kured/internal/statefile"
 )
 
 var errNoCustom = errors.New("its address has no other scheme with a +")
@@ -57,18 +56,7 @@ func (n *Notifier) send(t *target, text string) (err error) {
 
 // addressFrom reads the URL in a file.
 func addressFrom(path string) (string, error) {
-	// Without O_NONBLOCK a FIFO would be waited for.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return "", fmt.Errorf("read notification URL: %w", err)
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return "", fmt.Errorf("read notification URL: %w", err)
-	} else if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("read notification URL: %s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxAddress+1))
+	text, err := statefile.Read(path, maxAddress+1)
 	if err != nil {
 		return "", fmt.Errorf("read notification URL: %w", err)
 	}
