@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/clientcmd"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/kured-host/kured/internal/kube"
 	"github.com/kured-host/kured/internal/statefile"
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Server is the cluster's side of a kubeconfig.
@@ -131,15 +131,4 @@ func (c Credential) Due(now time.Time) bool {
 }
 
 // clip is text of others, bounded and printable.
-func clip(text string) string {
-	const most = 300
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
-}
+func clip(text string) string { return status.Clean(text, 300) }
