@@ -34,8 +34,12 @@ func testWithoutWall(t *testing.T, cluster *testenv.ControlPlane) {
 func testTypes(t *testing.T, cluster *testenv.ControlPlane) {
 	applyFile(t, cluster, "wall.yaml")
 	all := cluster.Admin().AdmissionregistrationV1().ValidatingAdmissionPolicies()
-	for _, name := range []string{"kured-lock", "kured-lock-policy", "kured-lock-burial", "kured-lock-keep", "kured-node", "kured-eviction", "kured-deletion"} {
-		for {
+	ours, err := all.List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=kured"})
+	if err != nil || len(ours.Items) < 9 {
+		t.Fatalf("%d policies of kured, %v", len(ours.Items), err)
+	}
+	for _, policy := range ours.Items {
+		for name := policy.Name; ; {
 			policy, err := all.Get(t.Context(), name, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
