@@ -389,33 +389,3 @@ func TestEvidenceBehindADeadHead(t *testing.T) {
 		})
 	}
 }
-
-// cut is a store whose watches end as soon as they begin, as behind a proxy that cuts streams.
-type cut struct{ *locktest.Memory }
-
-func (cut) Watch(context.Context, string) (<-chan lock.Snapshot, error) {
-	versions := make(chan lock.Snapshot)
-	close(versions)
-	return versions, nil
-}
-
-// Where no watch lasts, a waiter looks now and then, says why, and has its turn all the same.
-func TestWatchesThatEndAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := locktest.New(map[string]string{"holder.x": holds(1)})
-		l := newLock(m, "me", 1)
-		l.Store = cut{m}
-		done, last := acquire(t.Context(), l)
-		time.Sleep(10 * time.Minute)
-		if got := last(); got.Err == nil || got.Next.IsZero() {
-			t.Errorf("told %+v", got)
-		}
-		if n := m.Counts().Reads; n > 40 {
-			t.Errorf("%d reads in 10 minutes", n)
-		}
-		m.Put(lock.Edit{Remove: []string{"holder.x"}})
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-	})
-}
