@@ -25,6 +25,7 @@ const maxWords = 1000
 // The errors of a Client that a person can do something about.
 var (
 	ErrNotRunning = errors.New("kured is not running here (see: systemctl status kured)")
+	ErrSilent     = errors.New("kured does not answer (see: journalctl -u kured)")
 	ErrPermission = errors.New("no permission to ask kured (root and the group kured have it; try sudo)")
 )
 
@@ -45,8 +46,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("kured refuses %s: %s", e.path, e.What)
 }
 
-// Client asks the daemon. ErrNotRunning, ErrPermission and *RefusedError can be
-// told with errors.Is and errors.As. Fields of a newer daemon are ignored.
+// Client asks the daemon. ErrNotRunning, ErrSilent, ErrPermission and *RefusedError
+// can be told with errors.Is and errors.As. Fields of a newer daemon are ignored.
 type Client struct {
 	Path string // of the socket
 }
@@ -147,6 +148,8 @@ func (c Client) do(ctx context.Context, method, path string, body []byte) (io.Re
 		return nil, ErrNotRunning
 	case errors.Is(err, fs.ErrPermission):
 		return nil, ErrPermission
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, ErrSilent
 	case err != nil:
 		return nil, fmt.Errorf("ask kured: %w", err)
 	}

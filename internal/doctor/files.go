@@ -110,6 +110,8 @@ func Daemon(s status.Status, err error, now time.Time) []Finding {
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
 		return one(fail("systemctl start kured.service; journalctl -u kured.service", "the daemon does not run: no reboot is ever begun"))
+	case errors.Is(err, control.ErrSilent):
+		return one(fail("journalctl -u kured.service; systemctl restart kured.service", "the daemon runs and does not answer"))
 	case err != nil:
 		return one(warn("run kured doctor as root", "what the daemon does cannot be asked: %v", err))
 	case s.Glance() == status.Failed:

@@ -173,6 +173,7 @@ func TestDaemon(t *testing.T) {
 	say(t, Daemon(status.Status{Phase: status.Held, Detail: "3 reboots"}, nil, now), "fail: the daemon runs, held, and a person is needed: 3 reboots")
 	say(t, Daemon(status.Status{Phase: status.Rebooting, Reason: status.RebootOverdue}, nil, now), "fail: the daemon runs, rebooting, and a person is needed: reboot-overdue")
 	say(t, Daemon(status.Status{}, control.ErrNotRunning, now), "fail: the daemon does not run")
+	say(t, Daemon(status.Status{}, control.ErrSilent, now), "fail: the daemon runs and does not answer")
 	say(t, Daemon(status.Status{}, control.ErrPermission, now), "warning: what the daemon does cannot be asked")
 }
 
