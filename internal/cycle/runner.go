@@ -113,6 +113,7 @@ type Runner struct {
 	uncounted  string                 // as told last: why nodes that are down are not counted
 	shared     bool                   // the next Acquire starts at an instant that many share
 	said       map[status.Reason]bool // reasons to wait that the log has told of this demand, or of this way back
+	heldFor    status.Reason          // people were told that it is held for this
 	heldTold   map[string]bool        // pods that the log has told of in this drain
 	done       Verb                   // the last step that is done on the cordoned node; 0: none
 	undone     int                    // how often the cordon was taken off in this try

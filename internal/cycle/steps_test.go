@@ -392,6 +392,15 @@ func TestHoldOnTimeout(t *testing.T) {
 		if m.status().Reason != status.DrainTimeout || !m.node().Unschedulable || len(m.store.Data()) != 1 || !m.heard(status.EventHeld) {
 			t.Errorf("%+v, node %+v, lock %v", m.status(), m.node(), m.store.Data())
 		}
+		m.set(func() { m.apiDown = true })
+		m.await("outage", func() bool { return m.status().Reason == status.APIUnreachable })
+		m.set(func() { m.apiDown = false })
+		m.await("the end of it", func() bool { return m.status().Reason == status.DrainTimeout })
+		m.mu.Lock()
+		if want := []status.Event{status.EventDrain, status.EventHeld}; !slices.Equal(m.events, want) {
+			t.Errorf("told %v, want %v", m.events, want)
+		}
+		m.mu.Unlock()
 		m.want(false)
 		m.awaitPhase(status.Idle)
 		if m.node().Unschedulable || len(m.store.Data()) > 0 {

@@ -218,7 +218,12 @@ func oneLine(text string) string { return status.Clean(text, maxDetail) }
 func (r *Runner) announce(act Action) {
 	act.Detail = oneLine(act.Detail)
 	same := act.Phase == r.now.Phase && act.Reason == r.now.Reason
-	if !same && act.Phase == status.Held {
+	switch {
+	case act.Do == Learn:
+	case act.Phase != status.Held:
+		r.heldFor = ""
+	case act.Reason != r.heldFor: // not again after a look that failed
+		r.heldFor = act.Reason
 		defer func() { r.tell(status.EventHeld, act.Reason, act.Detail) }()
 	}
 	if !same && act.Detail != "" {

@@ -163,7 +163,7 @@ type Status struct {
 	Gates []GateState `json:"gates,omitempty"`
 
 	Demand *Demand `json:"demand,omitempty"` // present while a reboot is wanted
-	Queue  *Queue  `json:"queue,omitempty"`  // present while queued or holding
+	Queue  *Queue  `json:"queue,omitempty"`  // present while it waits for the lock
 	Drain  *Drain  `json:"drain,omitempty"`  // present while draining
 }
 
