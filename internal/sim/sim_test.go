@@ -81,7 +81,7 @@ func (c Counts) worthIt(t *testing.T) {
 	t.Helper()
 	for what, n := range map[string]int{
 		"conflict": c.Conflicts, "crash": c.Crashes, "power cut": c.PowerCuts, "reboot": c.Reboots, "burial": c.Burials,
-		"lost request": c.Lost, "lost answer": c.LostReplies, "late request": c.Late, "refusal by the wall": c.Refused,
+		"lost request": c.Lost, "lost answer": c.LostReplies, "late request": c.Late,
 	} {
 		if n == 0 {
 			t.Errorf("in all histories there was not one %s", what)

@@ -26,6 +26,12 @@ var strikes = map[string]func(p *process, f *fate){
 	"a person cordons the node":         func(p *process, f *fate) { f.before = func() { p.w.person(p.m, true) } },
 	"a person uncordons the node":       func(p *process, f *fate) { f.after = func() { p.w.person(p.m, false) } },
 	"the sentinel vanishes":             func(p *process, f *fate) { f.before = func() { p.m.want(false) } },
+	pauses: func(p *process, f *fate) {
+		f.before = func() {
+			p.w.setPolicy(map[string]string{"paused": "a release is under way"})
+			p.w.at(p.w.actor, 10*time.Minute, func() { p.w.setPolicy(nil) })
+		}
+	},
 	"the API goes away for 10 minutes": func(p *process, f *fate) {
 		f.before = func() {
 			p.w.outage = true
@@ -33,6 +39,9 @@ var strikes = map[string]func(p *process, f *fate){
 		}
 	},
 }
+
+// pauses is the one that the wall knows of before the node does.
+const pauses = "the cluster is paused before it"
 
 // renew deletes the Node; the kubelet registers it again after a while.
 func renew(p *process) func() {
@@ -52,7 +61,7 @@ func TestEachRequest(t *testing.T) {
 	for what, strike := range strikes {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			step := 1
+			step, refused := 1, 0
 			if *seeds < 1000 { // make sim goes through all
 				step = 3
 			}
@@ -81,6 +90,10 @@ func TestEachRequest(t *testing.T) {
 				if w.machines[1].boot < 2 {
 					t.Fatalf("at request %d: the second node never rebooted:\n%s", nth, fmt.Sprint(w.History()))
 				}
+				refused += w.Counts().Refused
+			}
+			if what == pauses && step == 1 && refused == 0 {
+				t.Error("the wall refused nothing")
 			}
 		})
 	}
