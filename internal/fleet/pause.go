@@ -30,6 +30,9 @@ const (
 // pauseWord begins the reason of a freeze that a pause has written, so that Resume knows it among those of the owner's.
 const pauseWord = "pause:"
 
+// sooner is how far in the past a freeze begins that a pause writes: a node whose clock is behind the person's pauses now, too.
+const sooner = time.Hour
+
 // maxReason bounds a person's reason, in characters. A node shows 80 bytes of it.
 const maxReason = 200
 
@@ -70,7 +73,7 @@ func (p Pauser) Pause(ctx context.Context, until time.Time, reason string) (done
 		if lines != "" && !strings.HasSuffix(lines, "\n") {
 			lines += "\n"
 		}
-		changes[p.key(freezeKey)] = fmt.Sprintf("%s%s/%s %s %s\n", lines, now.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339), pauseWord, note)
+		changes[p.key(freezeKey)] = fmt.Sprintf("%s%s/%s %s %s\n", lines, now.Add(-sooner).UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339), pauseWord, note)
 		return changes
 	})
 	if err != nil {
