@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,7 +41,7 @@ time), "abandoned" (not wanted any more), "running", or "unfinished" (the machin
 went down without kured). Below a cycle stands why tries were rolled back.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			begin, err := sinceWhen(since, time.Now(), time.Local)
+			begin, err := history.ParseSince(since, time.Now())
 			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("--since %w", err)}
 			}
@@ -112,25 +111,4 @@ func readJournal(ctx context.Context, since time.Time, last int) (history.Log, e
 		return history.Log{}, fmt.Errorf("journalctl: %w", err)
 	}
 	return log, nil
-}
-
-// sinceWhen reads a time of the past; none is the zero time.
-func sinceWhen(text string, now time.Time, zone *time.Location) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return now.AddDate(0, 0, -int(n)), nil
-		}
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return now.Add(-ago), nil
-	}
-	for _, form := range []string{time.RFC3339, time.DateOnly, "2006-01-02 15:04", time.DateTime} {
-		if t, err := time.ParseInLocation(form, text, zone); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("%q: must be a time such as 2026-11-20, \"2026-11-20 15:04\" or 2026-11-20T15:04:05Z, or so long ago, such as 36h or 7d", text)
 }

@@ -1,11 +1,11 @@
-package main
+package history
 
 import (
 	"testing"
 	"time"
 )
 
-func TestSinceWhen(t *testing.T) {
+func TestParseSince(t *testing.T) {
 	zone := time.FixedZone("somewhere", 3600)
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, zone)
 	for text, want := range map[string]string{
@@ -17,13 +17,13 @@ func TestSinceWhen(t *testing.T) {
 		"2026-11-20 15:04:05":  "2026-11-20T15:04:05+01:00",
 		"2026-11-20T15:04:05Z": "2026-11-20T15:04:05Z",
 	} {
-		got, err := sinceWhen(text, now, zone)
+		got, err := ParseSince(text, now)
 		if err != nil || got.Format(time.RFC3339) != want {
 			t.Errorf("%q: %v, want %s, error %v", text, got, want, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "-1h", "-1d", "d", "99999d", "2026-13-01", "15:04"} {
-		if got, err := sinceWhen(text, now, zone); err == nil {
+		if got, err := ParseSince(text, now); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}
 	}
