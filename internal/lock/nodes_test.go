@@ -13,6 +13,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/kured-host/kured/internal/status"
 )
 
 // aTable is what an API server 1.37 answers, with these rows.
@@ -187,6 +189,17 @@ func TestAnswersOfAProxy(t *testing.T) {
 	for code, text := range map[int]string{403: "denied", 404: "404 page not found", 409: "conflict"} {
 		if _, err := configMap(page(code, text)).Write(t.Context(), "7", leave("me")); err == nil || refusal(err) || errors.Is(err, ErrConflict) {
 			t.Errorf("%d of a proxy is taken for the API server's: %v", code, err)
+		}
+	}
+}
+
+// A reason for a pause in an old encoding is no UTF-8, so kubectl puts it into binaryData: it pauses all the same.
+func TestPolicyInBinaryData(t *testing.T) {
+	for key, want := range map[string]status.Reason{"paused": status.Paused, "max": status.PolicyUnreadable, "freeze": status.PolicyUnreadable} {
+		server, _ := answers(t, says(`{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"kured-policy"},"binaryData":{"`+key+`":"/w=="}}`))
+		p, err := ConfigMap{Client: server.Client, Namespace: "kube-system", Name: "kured-lock", PolicyName: "kured-policy"}.Policy(t.Context())
+		if reason, _, _ := p.Closed(noon); err != nil || reason != want {
+			t.Errorf("%s: %q, %v; want %q", key, reason, err, want)
 		}
 	}
 }

@@ -147,7 +147,7 @@ func (c ConfigMap) Policy(ctx context.Context) (Policy, error) {
 	case err != nil:
 		return Policy{}, fmt.Errorf("read policy %s/%s: %w", c.Namespace, c.PolicyName, err)
 	}
-	return ParsePolicy(cm.Data, c.Name), nil
+	return ParsePolicy(whole(cm), c.Name), nil
 }
 
 // Enforced asks the API server, as a dry run, to store an entry that its
@@ -171,14 +171,20 @@ func (c ConfigMap) Enforced(ctx context.Context, node string) (bool, error) {
 }
 
 func snapshot(cm *corev1.ConfigMap) Snapshot {
+	return Snapshot{State: Parse(whole(cm)), Revision: cm.ResourceVersion}
+}
+
+// whole is the data with the keys of binaryData, where people can put what is
+// no UTF-8. In the lock they are damage that holds.
+func whole(cm *corev1.ConfigMap) map[string]string {
 	data := cm.Data
-	for key := range cm.BinaryData { // never ours: damage that holds
+	for key := range cm.BinaryData {
 		if data == nil {
 			data = map[string]string{}
 		}
 		data[key] = "(binary)"
 	}
-	return Snapshot{State: Parse(data), Revision: cm.ResourceVersion}
+	return data
 }
 
 // wrap turns API errors into this package's and names the object.
