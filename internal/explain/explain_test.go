@@ -78,7 +78,7 @@ then: it goes on by itself Tue 02:00 CET in 5 h 12 m, and takes its turn in the 
 			[]status.GateState{open}, `
 now: node-e is queued, for 10 m, since Mon 20:38 CET. A reboot is wanted, and nothing on this node is in the way: it waits for its turn in the cluster. It is in service.
 blocks: place 4 of 9 behind node-a (draining, holds the lock for 3 m), node-b, node-c and node-d; 1 allowed at a time
-  do: Nothing to do while they go on: "kured lock" shows them and since when. A node that never comes back has to be released by a person: "kured lock release node-a --reason WHY".
+  do: Nothing to do while they go on: "kured lock" shows them and since when. To go on without one that never comes back: "kubectl delete node node-a".
 then: it goes on by itself when its turn comes
 `},
 		{"draining", status.Status{Node: "node-b", Phase: status.Draining, Detail: "12 of 14 pods gone; pod shop/web-7 held by …", Since: now.Add(-4 * time.Minute),

@@ -126,7 +126,7 @@ func helpLock(r Reason) Help {
 	case LockFull:
 		return Help{
 			`As many nodes as allowed hold the lock.`,
-			`Nothing to do while they go on: "kured lock" shows them and since when. A node that never comes back has to be released by a person: "kured lock release HOLDER --reason WHY".`,
+			`Nothing to do while they go on: "kured lock" shows them and since when. To go on without one that never comes back: "kubectl delete node HOLDER".`,
 		}
 	case BehindOthers:
 		return Help{
@@ -146,7 +146,7 @@ func helpLock(r Reason) Help {
 	case LockMissing:
 		return Help{
 			`The ConfigMap of the lock does not exist.`,
-			`An admin creates it, and what else is needed: "kured manifests" prints it for "kubectl apply -f -".`,
+			`An admin creates it, and what else is needed: "kured manifests" prints it for "kubectl apply --server-side -f -".`,
 		}
 	case EntryForeign:
 		return Help{
@@ -168,7 +168,7 @@ func helpPool(r Reason) Help {
 	case PeersUnavailable:
 		return Help{
 			`Nodes of the pool that are not Ready, or were cordoned by somebody else, already use up the number that may be down.`,
-			`Repair or uncordon those that "kured why" names; "kubectl get nodes" shows all.`,
+			`Repair or uncordon those that "kured why" names, or delete the Node of one that never comes back; "kubectl get nodes" shows all.`,
 		}
 	case TooFewReady:
 		return Help{
@@ -225,7 +225,7 @@ func helpAPI(r Reason) Help {
 	case APIRefused:
 		return Help{
 			`The API server does not accept what kured writes, perhaps because an admission policy is of another version.`,
-			`"kured why" tells what it says. "kured manifests" prints the policies of this version for "kubectl apply -f -".`,
+			`"kured why" tells what it says. "kured manifests" prints the policies of this version for "kubectl apply --server-side -f -".`,
 		}
 	case NodeMissing:
 		return Help{
@@ -338,7 +338,7 @@ func helpBack(r Reason) Help {
 		}
 	case GaveUp:
 		return Help{
-			`The node was not well within return.give_up_after of its boot. It released the lock, so that others can go, and stays cordoned until it is well.`,
+			`The node was not well within return.give_up_after of its boot. It released the lock, and stays cordoned until it is well; meanwhile it counts as down (lock.count_unavailable).`,
 			`Repair it: "kubectl describe node NODE" and "journalctl -u kured-uncordon" tell what is missing. The rest goes by itself.`,
 		}
 	case Abandoned:
