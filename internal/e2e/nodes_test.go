@@ -225,9 +225,12 @@ func testPartition(ctx context.Context, t *testing.T, n *nodes.Node) {
 		_, err := n.Exec(ctx, "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/control-plane/"+port)
 		return err
 	}
-	if err := connect(); err != nil {
-		t.Errorf("connected: %v", err)
+	connected := func(when string) {
+		if err := nodes.Poll(ctx, 100*time.Millisecond, func() (bool, error) { return connect() == nil, nil }); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
 	}
+	connected("before")
 	if err := n.Partition(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +240,5 @@ func testPartition(ctx context.Context, t *testing.T, n *nodes.Node) {
 	if err := n.Heal(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := nodes.Poll(ctx, 100*time.Millisecond, func() (bool, error) { return connect() == nil, nil }); err != nil {
-		t.Errorf("healed: %v", err)
-	}
+	connected("healed")
 }

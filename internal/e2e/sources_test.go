@@ -277,9 +277,9 @@ func TestSourcesGoWithThePackage(t *testing.T) {
 		n := all[slices.IndexFunc(all, func(n *nodes.Node) bool { return n.Name == way.format })]
 		for _, command := range []string{
 			way.install + " " + name,
-			"systemctl is-enabled " + sources + " | sort -u | grep -x disabled",
+			`[ "$(systemctl is-enabled ` + sources + ` | sort -u)" = disabled ]`,
 			"systemctl enable --quiet --now " + sources,
-			"systemctl is-active " + sources + " | sort -u | grep -x active",
+			`[ "$(systemctl is-active ` + sources + ` | sort -u)" = active ]`,
 			// What they start fails, as nothing that it asks is there; a unit that failed is not to be left behind.
 			"until systemctl is-failed --quiet kured-needs-restarting.service && systemctl is-failed --quiet kured-sentinel-command.service; do sleep 0.1; done",
 			way.remove,
