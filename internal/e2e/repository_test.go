@@ -21,6 +21,7 @@ import (
 
 	"github.com/kured-host/kured/internal/e2e/cluster"
 	"github.com/kured-host/kured/internal/e2e/nodes"
+	"github.com/kured-host/kured/internal/e2e/typed"
 )
 
 // TestRepositories shows that nodes install and upgrade kured by its name from what `make repo` makes, over
@@ -89,8 +90,8 @@ func aptInstalls(p *packaged, ours, theirs *repository) {
 	refused(ours.serve(p.T, damaged("/binary-")), update, `Hash Sum mismatch`)
 	refused(ours.serve(p.T, damaged("/pool/")), install, `kured_0.1.0_\w+\.deb\s+Hash Sum mismatch`)
 
-	p.copy(ours, "kured.sources", aptSource)
-	p.sh("apt-get update && apt-get install -y kured")
+	p.sh("rm -r " + path.Dir(aptKey) + " " + aptSource)
+	p.documented(ours, "apt install kured")
 	p.has(cluster.Release)
 	// What unattended-upgrades decides by.
 	if policy := p.sh("apt-cache policy"); !strings.Contains(policy, "release o=kured,a=stable,n=stable,l=kured,c=main") {
@@ -128,8 +129,8 @@ func dnfInstalls(p *packaged, ours, theirs *repository) {
 	// The packages have signatures of their own, for whoever does not look at that of the index.
 	refused(theirs.serve(p.T, nil), `Public key for kured_0.1.0_\w+\.rpm is not installed`, "--setopt=kured.repo_gpgcheck=0")
 
-	p.copy(ours, "kured.repo", dnfSource)
-	p.sh("dnf install -y kured")
+	p.sh("rm " + dnfKey + " " + dnfSource)
+	p.documented(ours, "dnf install kured")
 	p.has(cluster.Release)
 }
 
@@ -143,6 +144,31 @@ func dnfUpgrades(p *packaged, ours *repository) {
 	p.has(cluster.NextRelease)
 	p.sh("dnf downgrade -y kured")
 	p.has(cluster.Release)
+}
+
+// documented types what docs/install.md tells to type on a node, to the command with which it ends.
+func (p *packaged) documented(r *repository, last string) {
+	p.Helper()
+	text, err := os.ReadFile("../../docs/install.md")
+	p.must(err)
+	commands, err := typed.Commands(string(text), "By name, from a repository")
+	p.must(err)
+	var lines []string
+	for _, c := range commands {
+		lines = append(lines, strings.ReplaceAll(c.Text, "https://packages.example/kured", r.url))
+		if c.Text == last {
+			break
+		}
+		if strings.HasSuffix(c.Text, " install kured") {
+			lines = nil // the other package manager's
+		}
+	}
+	if len(lines) < 3 || lines[len(lines)-1] != last {
+		p.Fatalf("docs/install.md does not tell how to come to %q: %q", last, lines)
+	}
+	for _, line := range lines {
+		p.sh("yes | { " + line + "; }") // nobody is there to be asked
+	}
 }
 
 // has checks that this version is installed and runs, as after any installation of the package.

@@ -76,12 +76,12 @@ func (i Image) packages() []string {
 	}
 	switch i {
 	case Debian12RPM:
-		return append(list, "rpm", "dnf", "openssh-server")
+		return append(list, "rpm", "dnf", "openssh-server", "curl")
 	case Debian13Ansible:
 		return append(list, "ansible-core", "openssh-client")
 	default:
-		// What Ansible needs of a node. The server is off: a test that wants it enables it.
-		return append(list, "openssh-server", "python3", "python3-apt")
+		// What Ansible needs of a node, and what installs by hand. The server is off: a test that wants it enables it.
+		return append(list, "openssh-server", "python3", "python3-apt", "curl")
 	}
 }
 
