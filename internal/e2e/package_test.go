@@ -15,6 +15,7 @@ import (
 
 	"github.com/kured-host/kured/internal/e2e/cluster"
 	"github.com/kured-host/kured/internal/e2e/nodes"
+	"github.com/kured-host/kured/internal/reference"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -80,6 +81,11 @@ func debLife(p *packaged) {
 	p.sh("apt-get install -y -qq -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold " + next)
 	p.units("disabled", "inactive")
 	p.config("after an upgrade that ships another", edited)
+	p.sh("systemctl mask --quiet " + daemon + "; apt-get install -y -qq --reinstall " + next)
+	if out := p.sh("systemctl is-enabled " + daemon + "; systemctl is-active " + daemon + " || true"); out != "masked\ninactive\n" {
+		p.Errorf("an upgrade of what was masked: %q", out)
+	}
+	p.sh("systemctl unmask --quiet " + daemon)
 	p.sh("systemctl enable --now --quiet " + daemon + " " + wayBack)
 	p.runs(changedRelease)
 
@@ -112,6 +118,33 @@ func debLife(p *packaged) {
 	if out, err := p.n.Exec(p.ctx, "dpkg-query", "-W", "kured"); err == nil {
 		p.Errorf("dpkg still knows: %s", out)
 	}
+	p.imaged(first)
+}
+
+// imaged does on a node without kured what docs/install.md tells who puts it into an image, which here is a copy of the node's
+// disk.
+func (p *packaged) imaged(deb string) {
+	p.Helper()
+	pages, err := reference.Pages("../..")
+	p.must(err)
+	script := ""
+	for _, page := range pages {
+		for _, block := range page.Blocks {
+			if page.Path == "docs/install.md" && block.Language == "sh" && strings.Contains(block.Text, "apt-get install") {
+				script = block.Text
+			}
+		}
+	}
+	p.must(p.n.WriteFile("/root/image/build", []byte(script), 0o755))
+	p.sh(`set -e; mkdir -p /mnt/image /run/image/upper /run/image/work
+		mount -t overlay overlay -o lowerdir=/,upperdir=/run/image/upper,workdir=/run/image/work /mnt/image
+		cd /root/image; cp ` + deb + ` .; : >kured.toml; sh ./build`)
+	out := p.sh("systemctl --root=/mnt/image is-enabled " + daemon + " " + wayBack + " kured-kernel.path; grep -c ^kured: /mnt/image/etc/group")
+	if out != "enabled\nenabled\nenabled\n1\n" {
+		p.Errorf("the image: %q", out)
+	}
+	p.unitsGone() // from the node itself
+	p.sh("umount /mnt/image; rm -r /mnt/image /run/image /root/image")
 }
 
 // unattended configures unattended-upgrades, of which nothing is there but its name.

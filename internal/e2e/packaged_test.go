@@ -209,10 +209,19 @@ func (p *packaged) editConfig() string {
 func (p *packaged) config(when, want string) {
 	p.Helper()
 	got, err := p.n.ReadFile(confFile)
-	if err != nil || string(got) != want {
-		p.Errorf("%s: the configuration is %v\n%s\nwant\n%s", when, err, got, want)
+	p.must(err)
+	if string(got) == want {
+		return
 	}
+	now, before := strings.Split(string(got), "\n"), strings.Split(want, "\n")
+	i := 0
+	for i < min(len(now), len(before)) && now[i] == before[i] {
+		i++
+	}
+	p.Errorf("%s: from line %d on the configuration is\n%s\nwant\n%s", when, i+1, first(3, now[i:]), first(3, before[i:]))
 }
+
+func first(n int, lines []string) string { return strings.Join(lines[:min(n, len(lines))], "\n") }
 
 // nothingLeft looks for traces on the whole disk and in /run.
 func (p *packaged) nothingLeft(except ...string) {
