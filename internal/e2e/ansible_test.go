@@ -82,7 +82,7 @@ const pooled = `kured_pools:
 // changes, upgrades, has nodes rebooted, and removes; with an rpm, too. Then it moves the nodes from the DaemonSet kured.
 func TestAnsible(t *testing.T) {
 	alone(t)
-	ctx, cancel := cluster.Within(t.Context(), 15*time.Minute, "the rollout")
+	ctx, cancel := cluster.Within(t.Context(), 20*time.Minute, "the rollout")
 	defer cancel()
 	c, err := cluster.Start(ctx, cluster.Options{WithoutKured: true, WithoutManifests: true, Out: os.Stderr, Nodes: []nodes.Spec{
 		{Name: "node-a", Image: nodes.Debian11},
@@ -133,7 +133,8 @@ func TestAnsible(t *testing.T) {
 	r.pools()
 	r.installed(cluster.Release)
 
-	out := r.play("the upgrade", something, "-e", "kured_serial=1", "-e", "kured_version="+cluster.NextRelease)
+	// From the repository that the nodes have by now, as where somebody else sets it up.
+	out := r.play("the upgrade", something, "-e", "kured_serial=1", "-e", "kured_version="+cluster.NextRelease, "-e", "kured_apt_url=")
 	if n := strings.Count(out, "PLAY [Roll out kured]"); n != len(r.members) {
 		t.Errorf("with serial 1 there were %d batches", n)
 	}
