@@ -1,6 +1,6 @@
 // Command standin-kubelet is the stand-in of package standin as a program, to
-// be installed as kubelet.service (Type=notify) on a test node. It is a fake:
-// it runs no containers.
+// be installed as kubelet.service on a test node. It is a fake: it runs no
+// containers.
 package main
 
 import (
