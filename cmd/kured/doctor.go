@@ -20,6 +20,7 @@ import (
 	"github.com/kured-host/kured/internal/logind"
 	"github.com/kured-host/kured/internal/notify"
 	"github.com/kured-host/kured/internal/present"
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Exit codes of the doctor beside 0.
@@ -146,7 +147,7 @@ func (a ask) configured() doctor.Check {
 			text = path + " is not there, and need not be"
 		}
 		if n := len(files) - 1; n > 0 {
-			text += fmt.Sprintf(", with %d drop-ins", n)
+			text += ", with " + status.Count(n, "drop-in")
 		}
 		return []doctor.Finding{{Level: doctor.OK, Text: text}}
 	})
@@ -296,7 +297,7 @@ func (a ask) servers() []doctor.Check {
 					return "", fmt.Errorf("the query %s: %w", alert.QueryText(query), err)
 				}
 			}
-			return fmt.Sprintf("%d alerts, %d queries", len(alerts), len(c.Queries)+len(c.ReturnQueries)), nil
+			return fmt.Sprintf("%s; queries: %d", status.Count(len(alerts), "alert"), len(c.Queries)+len(c.ReturnQueries)), nil
 		})
 	}
 	for i, c := range a.cfg.Alertmanager {
@@ -310,7 +311,7 @@ func (a ask) servers() []doctor.Check {
 				return "", err
 			}
 			alerts, err := server.Alertmanager().Alerts(ctx, filter, 0)
-			return fmt.Sprintf("%d alerts", len(alerts)), err
+			return status.Count(len(alerts), "alert"), err
 		})
 	}
 	return checks

@@ -271,7 +271,7 @@ func TestDoctorAtRealAPIServer(t *testing.T) {
 	})
 	t.Run("damaged lock", func(t *testing.T) {
 		p.put(`{"holder.node-b":"out of order"}`)
-		expect(t, p.examine(), doctor.Warning, "lock: 1 keys of kube-system/kured-lock cannot be read")
+		expect(t, p.examine(), doctor.Warning, "lock: 1 key of kube-system/kured-lock cannot be read")
 		p.put(`{"holder.node-b":null,"holder.node-a":"out of order"}`)
 		expect(t, p.examine(), doctor.Fail, "lock: our own entry")
 		p.put(`{"holder.node-a":null}`)
@@ -387,7 +387,7 @@ url_file = "` + secret + `"
 		t.Error("all is well")
 	}
 	for _, part := range []string{
-		"ok       prometheus[1]    it answers: 0 alerts, 1 queries\n",
+		"ok       prometheus[1]    it answers: 0 alerts; queries: 1\n",
 		"tls: failed to verify certificate: x509: certificate signed by unknown authority\n", "-> set ca_file",
 		"connection refused\n", "service",
 		"fail     alertmanager[1]", "reached from this node; until then nothing reboots\n",

@@ -24,6 +24,7 @@ import (
 	"github.com/kured-host/kured/internal/lock"
 	"github.com/kured-host/kured/internal/manifests"
 	"github.com/kured-host/kured/internal/node"
+	"github.com/kured-host/kured/internal/status"
 )
 
 // Names of an installation that needs no options.
@@ -135,8 +136,8 @@ func (c *Cluster) Object(ctx context.Context) []Finding {
 		return one(fail("kured lock release "+c.Node+" --reason WHY", "our own entry in %s cannot be read: %s", name, what))
 	}
 	if n := len(snap.State.Damaged); n > 0 {
-		return one(warn("kured lock", "%d keys of %s cannot be read and count as holders or waiters, such as %s: %s",
-			n, name, snap.State.Damaged[0].Key, snap.State.Damaged[0].What))
+		return one(warn("kured lock", "%s of %s cannot be read, counted as holders or waiters, such as %s: %s",
+			status.Count(n, "key"), name, snap.State.Damaged[0].Key, snap.State.Damaged[0].What))
 	}
 	return one(ok("%s: %d hold it, %d wait", name, len(snap.State.Holders), len(snap.State.Waiters)))
 }
