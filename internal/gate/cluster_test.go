@@ -129,6 +129,8 @@ var rivals = []struct {
 		status.RivalHolds, "held by n2 since 2026-11-22T11:30:00Z", noon.Add(30 * time.Minute)},
 	{"two, one without an end", `{"maxOwners":2,"locks":[{"nodeID":"n2","created":"2026-11-22T11:30:00Z","TTL":3600000000000},{"nodeID":"n1"}]}`,
 		status.RivalHolds, "n2 since 2026-11-22T11:30:00Z, n1", time.Time{}},
+	{"two, the first without an end", `{"maxOwners":2,"locks":[{"nodeID":"n1"},{"nodeID":"n2","created":"2026-11-22T11:30:00Z","TTL":3600000000000}]}`,
+		status.RivalHolds, "n1, n2 since 2026-11-22T11:30:00Z", time.Time{}},
 	{"five", `{"maxOwners":5,"locks":[{"nodeID":"n1"},{"nodeID":"n2"},{"nodeID":"n3"},{"nodeID":"n4"},{"nodeID":"n5"}]}`,
 		status.RivalHolds, "n1, n2, n3 and 2 more", time.Time{}},
 	{"a list, and by hand", `{"maxOwners":2,"locks":[],"nodeID":"manual"}`, status.RivalHolds, "held by manual", time.Time{}},

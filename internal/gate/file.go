@@ -38,7 +38,7 @@ func watchFile(ctx context.Context, path string) (<-chan struct{}, error) {
 				if !ok {
 					return
 				}
-				if !w.concerns(event) {
+				if !w.concerns(event.Name) {
 					continue
 				}
 			case err, ok := <-notify.Errors:
@@ -69,11 +69,8 @@ type fileWatch struct {
 // concerns tells whether an event can be one of the file or of a directory on
 // the way to it. It compares the last element only: the same directory may be
 // known under another path (a bind mount).
-func (w *fileWatch) concerns(event fsnotify.Event) bool {
-	if event.Op == fsnotify.Chmod {
-		return false // says nothing about the content, or that the file comes or goes
-	}
-	return slices.Contains(strings.Split(w.path, "/"), filepath.Base(event.Name))
+func (w *fileWatch) concerns(name string) bool {
+	return slices.Contains(strings.Split(w.path, "/"), filepath.Base(name))
 }
 
 // reach sets watches on the directory of the file and on all above it, as far

@@ -167,15 +167,18 @@ func TestSetVerdictsCompare(t *testing.T) {
 func TestAlarm(t *testing.T) {
 	for _, c := range []struct {
 		name string
+		none bool          // is ahead
 		set  time.Duration // of the clock, after ten minutes
 		want []time.Duration
 	}{
-		{"left alone", 0, []time.Duration{3 * time.Hour, 5 * time.Hour}},
-		{"forth, past the first", 4 * time.Hour, []time.Duration{time.Hour}},
-		{"forth, past both", 9 * time.Hour, []time.Duration{time.Hour}},
-		{"forth, before the first", 2 * time.Hour, []time.Duration{time.Hour, 3 * time.Hour}},
-		{"back", -2 * time.Hour, []time.Duration{5 * time.Hour, 7 * time.Hour}},
-		{"back, where another is next", -9 * time.Hour, []time.Duration{time.Hour, 2 * time.Hour, 12 * time.Hour, 14 * time.Hour}},
+		{"left alone", false, 0, []time.Duration{3 * time.Hour, 5 * time.Hour}},
+		{"forth, past the first", false, 4 * time.Hour, []time.Duration{time.Hour}},
+		{"forth, past both", false, 9 * time.Hour, []time.Duration{time.Hour}},
+		{"forth, before the first", false, 2 * time.Hour, []time.Duration{time.Hour, 3 * time.Hour}},
+		{"back", false, -2 * time.Hour, []time.Duration{5 * time.Hour, 7 * time.Hour}},
+		{"back, where another is next", false, -9 * time.Hour, []time.Duration{time.Hour, 2 * time.Hour, 12 * time.Hour, 14 * time.Hour}},
+		{"none, left alone", true, 0, nil},
+		{"none, and back", true, -9 * time.Hour, []time.Duration{time.Hour, 2 * time.Hour}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -185,6 +188,9 @@ func TestAlarm(t *testing.T) {
 				var skew atomic.Int64
 				now := func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
 				marks := []time.Duration{-7 * time.Hour, 3 * time.Hour, 5 * time.Hour}
+				if c.none {
+					marks = marks[:1]
+				}
 				ring := alarm(ctx, now, func(now time.Time) time.Time {
 					for _, m := range marks {
 						if at := begun.Add(m); at.After(now) {
