@@ -129,7 +129,7 @@ kured.toml:2: log.level: 1 is a whole number, expected text in quotes`},
 }
 
 func TestDropInsThatCannotBeRead(t *testing.T) {
-	path := tree(t, map[string]string{"kured.toml": "", "kured.toml.d/c.toml": "[log]\nlevel = \"debug\""})
+	path := tree(t, map[string]string{"kured.toml": "", "kured.toml.d/c.toml": "[log]\nlevel = \"debug\"\n[retry]\nmax = \"1m\""}) // perhaps a.toml has retry.initial
 	in := path + dropInDirectory + "/"
 	if err := errors.Join(os.Symlink("c.toml", in+"b.toml"), os.Symlink("gone", in+"d.toml"), syscall.Mkfifo(in+"a.toml", 0o600)); err != nil {
 		t.Fatal(err)

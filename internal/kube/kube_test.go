@@ -343,6 +343,27 @@ func TestRotatedKubeconfig(t *testing.T) {
 	eventually(t, "no connection", func() bool { c.CloseIdle(); return api.connections() == 0 })
 }
 
+// What is written while it is read is read once more.
+func TestKubeconfigChangesMeanwhile(t *testing.T) {
+	api := newFakeAPI(t)
+	api.tokens["old"], api.tokens["newer"] = "old", "newer"
+	f := files{t.TempDir()}
+	f.write(t, "ca.crt", api.ca.pem)
+	path := f.kubeconfig(t, api.URL, "{token: old}")
+	client, fresh, err := newClient(path, func() (*rest.Config, error) {
+		cfg, err := load(path, pluginTime)
+		f.kubeconfig(t, api.URL, "{token: newer}")
+		return cfg, err
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.CoreV1().Nodes().Get(t.Context(), "node-a", metav1.GetOptions{}); err != nil || !slices.Equal(api.users(), []string{"newer"}) {
+		t.Errorf("asked by %v, %v", api.users(), err)
+	}
+	eventually(t, "no connection", func() bool { fresh.closeIdle(); return api.connections() == 0 })
+}
+
 func TestRotatedCA(t *testing.T) {
 	api := newFakeAPI(t)
 	f, path := kubelet(t, api, "system:node:node-a")

@@ -91,6 +91,31 @@ func TestSyncSaysWhichLimit(t *testing.T) {
 	}
 }
 
+// recorder records for which directories watches are asked.
+type recorder struct {
+	*fsnotify.Watcher
+	added []string
+}
+
+func (r *recorder) Add(dir string) error {
+	r.added = append(r.added, dir)
+	return r.Watcher.Add(dir)
+}
+
+// A directory that is made anew can have the inode number of the old one, whose watch is gone: by that number alone
+// nobody may believe that it is watched.
+func TestSyncAsksForEveryWatchAnew(t *testing.T) {
+	dir := t.TempDir()
+	notify := &recorder{Watcher: newNotify(t)}
+	tree := newTree(notify, []string{dir + "/required"})
+	tree.mustSync(t)
+	notify.added = nil
+	tree.mustSync(t)
+	if !slices.Contains(notify.added, dir) {
+		t.Errorf("asked only for %v", notify.added)
+	}
+}
+
 // Nobody takes the events of notify in this test, so that fsnotify cannot tidy up on its own account first.
 func TestSyncLeavesNoWatchBehind(t *testing.T) {
 	dir := t.TempDir()
