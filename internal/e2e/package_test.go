@@ -136,7 +136,7 @@ func (p *packaged) imaged(deb string) {
 		}
 	}
 	p.must(p.n.WriteFile("/root/image/build", []byte(script), 0o755))
-	p.sh(`set -e; mkdir -p /mnt/image /run/image/upper /run/image/work
+	p.sh(`set -e; groupdel kured || true; mkdir -p /mnt/image /run/image/upper /run/image/work
 		mount -t overlay overlay -o lowerdir=/,upperdir=/run/image/upper,workdir=/run/image/work /mnt/image
 		cd /root/image; cp ` + deb + ` .; : >kured.toml; sh ./build`)
 	out := p.sh("systemctl --root=/mnt/image is-enabled " + daemon + " " + wayBack + " kured-kernel.path; grep -c ^kured: /mnt/image/etc/group")
