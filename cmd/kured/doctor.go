@@ -45,7 +45,7 @@ about what is wrong. It changes nothing; run it as root on the node, for it
 looks with the daemon's own credential.
 
 Exit codes: 0 all is well, 1 there are warnings, 2 something fails, 64 wrong
-arguments.`,
+command line.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit <= 0 {
