@@ -37,7 +37,8 @@ type Lock struct {
 	TopologyKey string `toml:"topology_key"`
 
 	// How many nodes may wait in the lock object, 1 to 16. The others look again
-	// about once a minute. It keeps the object small in large clusters.
+	// after a minute, or up to ten if those in it do not get on. It keeps the object
+	// small in large clusters.
 	WaitingRoom int `toml:"waiting_room"`
 
 	// Nodes with a higher number, -9999 to 9999, go first; equal ones in the order
@@ -182,8 +183,10 @@ type Return struct {
 	// Keep the lock this long after the node takes pods again. At most "24h".
 	ReleaseDelay Duration `toml:"release_delay"`
 
-	// A node that is not well this long after its boot lets the next one go and
-	// stays cordoned. "0s": it keeps the lock until it is well, or a person comes.
+	// A node that is not well this long after its boot gives the lock back and
+	// stays cordoned. It counts as down, see lock.count_unavailable: the next one
+	// goes only where more than one may be. "0s": it keeps the lock until it is
+	// well, or a person comes.
 	GiveUpAfter Duration `toml:"give_up_after"`
 }
 
