@@ -46,7 +46,7 @@ type Command struct {
 // Bounds on a command.
 const (
 	maxOutput = 64 << 10
-	stopAfter = 5 * time.Second // from the SIGTERM when ctx ends to the SIGKILL
+	stopAfter = 5 * time.Second // from the SIGTERM when ctx ends to the SIGKILL, and from its end to that of its output
 )
 
 // Check runs the program once and tells what it found out. An error says why that is not known.
@@ -66,6 +66,9 @@ func (c Command) Check(ctx context.Context) (Finding, error) {
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		return Finding{}, fmt.Errorf("%s: %w", name, context.Cause(ctx))
+	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it said 0, and what it has left behind holds its output
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

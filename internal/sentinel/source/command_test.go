@@ -62,6 +62,13 @@ func TestCommandCheck(t *testing.T) {
 			}
 		})
 	}
+	t.Run("0 is yes, also where something goes on behind it", func(t *testing.T) {
+		t.Parallel()
+		got, err := Command{Line: []string{"sh", "-c", "echo one; sleep 30 &"}, Form: Lines, Output: io.Discard}.Check(t.Context())
+		if err != nil || !got.Wanted || !slices.Equal(got.Reasons, []string{"one"}) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	})
 	for _, test := range []struct {
 		line []string
 		err  string
