@@ -182,7 +182,11 @@ func (r *Runner) lastWord(ctx context.Context) error {
 		return nil
 	}
 	r.chronicle.halt()
-	return r.writeNow(ctx, r.account(), watching{demand: true})
+	err := r.writeNow(ctx, r.account(), watching{demand: true})
+	if err == nil && !r.Demand.State().Equal(r.demanded) {
+		return errChanged // in the moment in which all was written: the signal may have been taken
+	}
+	return err
 }
 
 // writeNow writes what there is and that s holds now, also where that is no

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -617,6 +618,41 @@ func TestCredentialIsRefused(t *testing.T) {
 		m.mu.Unlock()
 		m.await("another connection", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.dials > dials })
 		m.set(func() { m.denied = nil })
+		m.roll()
+	})
+}
+
+// The sentinel appears in the moment in which the node is announced idle, so that the announcement is written and the
+// signal is taken for its end. It is not lost.
+func TestDemandAtTheEndOfTheLastWord(t *testing.T) {
+	story(t, func(m *machine) {
+		m.mute = func(context.Context) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.wanted = true // and its signal is gone already
+			return nil
+		}
+		m.start(Run)
+		m.awaitReboot()
+	})
+}
+
+// Another configuration that comes while a node only looks is not left until something happens.
+func TestReloadWhileTheGatesAreAsked(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted, m.gates = true, gate.Verdict{Reason: status.OutsideWindow, Detail: "closed"}
+		var once sync.Once
+		next := m.parts()
+		next.Gates = gate.Set{}
+		m.asking = func() {
+			once.Do(func() {
+				m.reload <- next
+				time.Sleep(time.Second)
+			})
+		}
+		m.start(Run)
+		m.await("the lock", func() bool { return len(m.store.Data()) > 0 })
+		m.set(func() { m.gates = gate.Verdict{Open: true} }) // the fake logind looks at them
 		m.roll()
 	})
 }

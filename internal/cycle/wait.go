@@ -37,6 +37,9 @@ type missing struct {
 // the watchdog, shows progress, and ends the step when the reason for it goes.
 // It returns only when the step has returned.
 func (r *Runner) during(ctx context.Context, step func(context.Context) error, w watching) error {
+	if r.next != nil && w.demand && !w.whole {
+		return errChanged // it would wait with what is void
+	}
 	stepping, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan error, 1)
