@@ -141,7 +141,7 @@ func (p *newcomer) reboots(from cluster.Position, before map[string]string, look
 		readmeWhy: {
 			first.Name: {2, []string{first.Name + " is draining", "by itself:"}},
 			second.Name: {1, []string{"in the way now: place 1 of 1 behind " + first.Name + " (draining", "it looks again",
-				"kured lock release " + first.Name + " --reason"}},
+				"kubectl delete node " + first.Name}},
 		},
 		readmeLock: {},
 		readmeStory: {

@@ -138,7 +138,7 @@ func TestWhyNamesTheBlocker(t *testing.T) {
 	apt.release(s)
 	s.awaitWhy(n, because{
 		code: 1, kind: explain.Blocks, reason: status.LockFull,
-		says: []string{"place 1 of 1 behind node-a (draining, holds the lock for ", "1 allowed at a time"}, help: []string{`"kured lock release node-a `},
+		says: []string{"place 1 of 1 behind node-a (draining, holds the lock for ", "1 allowed at a time"}, help: []string{`"kubectl delete node node-a"`},
 	})
 	s.want(last)
 	s.awaitWhy(last, because{code: 1, kind: explain.Blocks, reason: status.LockFull, says: []string{"place 2 of 2 behind node-a (draining, ", " and node-b"}})
