@@ -116,12 +116,14 @@ func TestAnsible(t *testing.T) {
 	r.must(r.control.Inventory(map[string]string{"hosts.yml": fleetHosts, "group_vars/kured.yml": vars}))
 
 	r.looksOnly()
+	r.beginsWrong(d)
 	r.play("the first run", something)
 	r.installed(cluster.Release)
 	r.play("the second run", nothing)
 	r.play("check mode after it", nothing, "--check", "--diff")
 
 	r.refusesInvalid()
+	r.goesOn(b)
 	r.must(r.control.Inventory(map[string]string{
 		"group_vars/kured.yml": vars + pooled,
 		"group_vars/web.yml":   "kured_pool: web\nkured_config_group: {lock: {max_concurrent: 2}}\n",
@@ -139,7 +141,7 @@ func TestAnsible(t *testing.T) {
 		t.Errorf("with serial 1 there were %d batches", n)
 	}
 	r.installed(cluster.NextRelease)
-	r.reboots(a, "kured-lock-web", func() { r.must(cluster.Want(a)) })
+	r.reboots(a, "kured-lock-web", func() { r.staysWhileReturning(a) })
 
 	// One is removed at rest, one in the midst of a drain, for which a third one of its pool waits.
 	r.stuck(b)
@@ -272,7 +274,7 @@ func (r *rollout) refusesInvalid() {
 	for _, n := range r.members {
 		before[n] = r.config(n)
 	}
-	p, err := r.control.Play(r.ctx, "-e", "kured_serial=100%", "-e", `{"kured_config_host": {"drain": {"timeout": "soon"}}}`, "kured_host.kured.site")
+	p, err := r.control.Play(r.ctx, "-e", "kured_serial=100%", "-e", wrong, "kured_host.kured.site")
 	r.must(err)
 	if !p.Failed || p.Sum("failed") != len(r.members) || p.Sum("changed") != 0 || !strings.Contains(p.Output, "drain.timeout") {
 		r.Errorf("a configuration that is wrong is taken: %v\n%s", p.Hosts, p.Output)
