@@ -152,8 +152,7 @@ func (d *daemonProcess) start(ctx context.Context, p *plan, again reloading) err
 		return nil
 	})
 	d.part("watchdog", func(ctx context.Context) error {
-		d.notifier.Watchdog(ctx, interval, runner.Alive)
-		return nil
+		return d.notifier.Watchdog(ctx, interval, telemetry.KernelTicks, runner.Alive)
 	})
 	d.part("reload", func(ctx context.Context) error {
 		d.reloads(ctx, again)

@@ -43,28 +43,25 @@ func (n Notifier) tell(state string) error {
 	return nil
 }
 
-// Watchdog gives a sign of life at every half of interval until ctx ends, while
-// alive returns nil. alive should ask the part that must not hang; if it blocks
-// or fails no sign is given and systemd restarts the service. With an interval
-// of 0 (see daemon.SdWatchdogEnabled), or nobody to tell, it only waits for ctx.
-func (n Notifier) Watchdog(ctx context.Context, interval time.Duration, alive func(context.Context) error) {
-	if interval < 2 {
-		<-ctx.Done()
-		return
-	}
-	tick := time.NewTicker(interval / 2)
-	defer tick.Stop()
-	for {
-		if alive(ctx) == nil {
-			// A sign that is lost with an error is followed by another one before the interval ends.
-			if told, err := n(false, daemon.SdNotifyWatchdog); !told && err == nil {
-				tick.Stop()
-			}
+// Watchdog gives a sign of life at once and at every half of interval, counted by
+// ticks, until ctx ends, while alive returns nil. alive should ask the part that
+// must not hang; if it blocks or fails no sign is given and systemd restarts the
+// service. With an interval of 0 (see daemon.SdWatchdogEnabled), or nobody to
+// tell, it only waits for ctx. An error is that of ticks.
+func (n Notifier) Watchdog(ctx context.Context, interval time.Duration, ticks Ticks, alive func(context.Context) error) error {
+	sign := func() (again bool) {
+		if alive(ctx) != nil {
+			return true
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		// A sign that is lost with an error is followed by another one before the interval ends.
+		told, err := n(false, daemon.SdNotifyWatchdog)
+		return told || err != nil
+	}
+	if interval >= 2 && sign() {
+		if err := ticks(ctx, interval/2, sign); err != nil {
+			return fmt.Errorf("watchdog: %w", err)
 		}
 	}
+	<-ctx.Done()
+	return nil
 }

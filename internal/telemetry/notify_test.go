@@ -86,13 +86,16 @@ func TestWatchdog(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			Notifier(daemon.SdNotify).Watchdog(ctx, time.Minute, func(context.Context) error {
+			err := Notifier(daemon.SdNotify).Watchdog(ctx, time.Minute, goTicks, func(context.Context) error {
 				asked.Add(1)
 				if stuck.Load() {
 					return errors.New("stuck")
 				}
 				return nil
 			})
+			if err != nil {
+				t.Error(err)
+			}
 		}()
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -122,10 +125,42 @@ func TestWatchdogThatNobodyAskedFor(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
 			asked := 0
-			Notifier(daemon.SdNotify).Watchdog(ctx, interval, func(context.Context) error { asked++; return nil })
+			err := Notifier(daemon.SdNotify).Watchdog(ctx, interval, goTicks, func(context.Context) error { asked++; return nil })
+			if err != nil {
+				t.Error(err)
+			}
 			if asked != want || ctx.Err() == nil {
 				t.Errorf("every %v: asked %d times, want %d; %v", interval, asked, want, ctx.Err())
 			}
 		})
+	}
+}
+
+// Without ticks there is one sign and an error, so that nobody waits for the watchdog to find out.
+func TestWatchdogWithoutTicks(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	t.Setenv("NOTIFY_SOCKET", socket)
+	manager(t, socket)
+	refused := errors.New("refused")
+	none := func(context.Context, time.Duration, func() bool) error { return refused }
+	err := Notifier(daemon.SdNotify).Watchdog(t.Context(), time.Minute, none, func(context.Context) error { return nil })
+	if !errors.Is(err, refused) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// goTicks are Ticks in the time of synctest.
+func goTicks(ctx context.Context, every time.Duration, tick func() bool) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if !tick() {
+			return nil
+		}
 	}
 }
