@@ -31,19 +31,6 @@ import (
 // else in its place: then the error is a [*ScheduledError] too.
 var ErrAnnouncementCancelled = errors.New("the announced reboot was cancelled")
 
-// ScheduledError says that somebody else has scheduled a shutdown (shutdown(8)). It is left alone.
-type ScheduledError struct {
-	Type string    // "reboot", "poweroff", "halt", …
-	At   time.Time // when; 1970 for a shutdown that has begun
-}
-
-func (e *ScheduledError) Error() string {
-	if e.At.Year() < 2000 { // logind has no time for it, or that of another clock
-		return fmt.Sprintf("somebody shuts this machine down (%s)", e.Type)
-	}
-	return fmt.Sprintf("somebody has scheduled a %s at %s, shutdown -c cancels it", e.Type, e.At.Format(time.RFC3339))
-}
-
 const (
 	// leeway is how much later than the reboot itself the schedule shows it. As long as it has not passed, an empty
 	// schedule means that it was cancelled and not that its time has come. It also covers what is done between the
@@ -61,21 +48,6 @@ const (
 	// cleanUpWithin bounds what is done after ctx has ended.
 	cleanUpWithin = 5 * time.Second
 )
-
-// schedule is logind's property ScheduledShutdown.
-type schedule struct {
-	kind string // empty: nothing is scheduled
-	usec uint64 // since 1970
-}
-
-func (s schedule) none() bool      { return s.kind == "" }
-func (s schedule) ours() bool      { return s.kind == "reboot" && s.usec%1_000_000 == mark }
-func (s schedule) time() time.Time { return time.UnixMicro(int64(s.usec)) }
-
-// shownFor is what the schedule shows of a reboot at a time on the wall.
-func shownFor(at time.Time) schedule {
-	return schedule{kind: "reboot", usec: uint64(at.Add(leeway).Unix())*1_000_000 + mark}
-}
 
 // CanAnnounce tells, without asking logind, why an announcement would fail here: the sandbox has to let this process
 // remove the file in which logind writes down its schedule.
@@ -113,11 +85,8 @@ func (m Manager) Announce(ctx context.Context, at time.Time, message string) err
 
 // announce returns what it has scheduled.
 func (m Manager) announce(ctx context.Context, s *session, at time.Time, message string) (schedule, error) {
-	switch now, err := scheduled(ctx, s.conn, s.owner, dbus.FlagNoAutoStart); {
-	case err != nil:
+	if err := m.unscheduled(ctx, s.conn, s.owner); err != nil {
 		return schedule{}, err
-	case !now.none() && !now.ours():
-		return schedule{}, &ScheduledError{Type: status.Clean(now.kind, maxText), At: now.time()}
 	}
 	if err := setWallMessage(ctx, s.conn, s.owner, message); err != nil {
 		return schedule{}, err
@@ -197,32 +166,6 @@ func (m Manager) Withdraw(ctx context.Context) error {
 		return queryError(method, err)
 	}
 	return setWallMessage(ctx, conn, service, "")
-}
-
-// scheduled reads what is scheduled.
-func scheduled(ctx context.Context, conn *dbus.Conn, dest string, flags dbus.Flags) (schedule, error) {
-	const property = "ScheduledShutdown"
-	body, err := call(ctx, conn, dest, properties+".Get", flags, manager, property)
-	if err != nil {
-		return schedule{}, queryError(property, err)
-	}
-	variant, err := value[dbus.Variant](property, body)
-	if err != nil {
-		return schedule{}, err
-	}
-	fields, err := value[[]any](property, []any{variant.Value()})
-	if err != nil {
-		return schedule{}, err
-	}
-	if len(fields) != 2 {
-		return schedule{}, fmt.Errorf("ask logind for %s: %d values in the answer, want 2", property, len(fields))
-	}
-	var now schedule
-	if now.kind, err = value[string](property, fields[:1]); err != nil {
-		return schedule{}, err
-	}
-	now.usec, err = value[uint64](property, fields[1:])
-	return now, err
 }
 
 func setWallMessage(ctx context.Context, conn *dbus.Conn, dest, message string) error {

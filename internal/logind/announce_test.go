@@ -351,6 +351,45 @@ func TestAwaitAnnouncedContext(t *testing.T) {
 	}
 }
 
+// logind goes on showing a reboot that it took back, or that failed: nobody has scheduled that.
+func TestAnnounceAfterAReboot(t *testing.T) {
+	for name, fail := range map[string]func(*testing.T, *fakelogin1.Login1, Manager){
+		"taken back": func(t *testing.T, f *fakelogin1.Login1, m Manager) {
+			f.Inhibit("kubelet", "shutdown", "delay", "pods first")
+			if err := m.Reboot(t.Context(), long); err != nil {
+				t.Error(err)
+			}
+			if err := m.Announce(t.Context(), time.Now().Add(time.Minute), message); err == nil || !strings.Contains(err.Error(), "somebody shuts this machine down (reboot)") {
+				t.Errorf("under way: %v", err)
+			}
+			f.Cancel()
+		},
+		"failed": func(t *testing.T, f *fakelogin1.Login1, m Manager) {
+			f.AnswerReboot(fakelogin1.Answer{Do: fakelogin1.FailLate, Error: nameAccessDenied, Message: "masked"})
+			if err := m.Reboot(t.Context(), long); !refusal(err) {
+				t.Error(err)
+			}
+		},
+		"its time has passed": func(_ *testing.T, f *fakelogin1.Login1, _ Manager) {
+			f.SetRawProperty("ScheduledShutdown", struct {
+				Type string
+				Usec uint64
+			}{"poweroff", uint64(time.Now().Add(-time.Minute).UnixMicro())})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, m := announcer(t, "252.39")
+			fail(t, f, m)
+			if err := m.Announce(t.Context(), time.Now().Add(time.Minute), message); err != nil {
+				t.Error(err)
+			}
+			if _, _, dry := f.Scheduled(); !dry {
+				t.Error("not announced")
+			}
+		})
+	}
+}
+
 // The call that reboots takes the place of the announcement.
 func TestRebootAfterAnnouncement(t *testing.T) {
 	f, m := announcer(t, "257.13")

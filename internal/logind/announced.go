@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-
-	"github.com/kured-host/kured/internal/status"
 )
 
 // AwaitAnnounced keeps up what [Manager.Announce] has announced until its time has come, and returns nil then. When
@@ -93,8 +91,7 @@ func (a *announced) follow(ctx context.Context) (over bool, err error) {
 		case err != nil:
 			return false, err
 		case !now.none() && !now.ours():
-			other := &ScheduledError{Type: status.Clean(now.kind, maxText), At: now.time()}
-			return true, fmt.Errorf("%w: %w", ErrAnnouncementCancelled, other)
+			return true, fmt.Errorf("%w: %w", ErrAnnouncementCancelled, now.others())
 		case now.none() && !a.ranOut() && !a.lost: // A restart is no cancellation; at the last look it stood.
 			return true, ErrAnnouncementCancelled
 		case due:

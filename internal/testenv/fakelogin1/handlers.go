@@ -150,17 +150,17 @@ func (l *Login1) act(answer Answer) *dbus.Error {
 	if l.preparing {
 		return dbus.NewError(errorOperationInProgress, []any{"There's already a shutdown or sleep operation in progress"})
 	}
+	if l.version >= toldSince && (answer.Do == Accept || answer.Do == FailLate) {
+		l.resetSchedule()
+		l.plan.schedule = schedule{Type: "reboot"}
+		l.wall(l.wallMessage + "\nThe system will reboot now!")
+	}
 	switch answer.Do {
 	case FailLate:
 		l.announce(true)
 		l.announce(false)
 		return dbus.NewError(answer.Error, []any{answer.Message})
 	case Accept:
-		if l.version >= toldSince {
-			l.resetSchedule()
-			l.plan.schedule = schedule{Type: "reboot"}
-			l.wall(l.wallMessage + "\nThe system will reboot now!")
-		}
 		l.begin()
 	}
 	return nil

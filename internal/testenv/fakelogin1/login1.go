@@ -316,8 +316,7 @@ func (l *Login1) Cancel() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.preparing {
-		l.preparing, l.executed = false, false
-		l.resetSchedule()
+		l.preparing, l.executed = false, false // and what it shows as scheduled stays
 		l.announce(false)
 	}
 }
