@@ -186,7 +186,7 @@ func (e *explainer) remedy(g status.GateState, help string) string {
 // future says what happens by itself.
 func (e *explainer) future() {
 	s := e.s
-	p := Point{Kind: Then, Text: onward(s.Phase)}
+	p := Point{Kind: Then, Text: onward(s)}
 	opens, known := e.opens()
 	next := s.Next != nil && s.Next.After(e.now)
 	switch {
@@ -204,9 +204,17 @@ func (e *explainer) future() {
 	}
 }
 
-// onward is what comes after a phase when nothing is in the way (any more).
-func onward(p status.Phase) string {
-	switch p {
+// onward is what comes next when nothing is in the way (any more).
+func onward(s status.Status) string {
+	switch {
+	case s.Reason == status.ReleaseDelayed:
+		return "then the lock is released, and the next node goes"
+	case s.Phase == status.Returning && s.Held == nil: // given up, or released by a person
+		return "when the node is well it is uncordoned; it holds no lock any more"
+	case s.Phase == status.RollingBack && s.Demand == nil:
+		return "the node is put back into service"
+	}
+	switch s.Phase {
 	case status.Starting:
 		return "it goes on by itself where it was"
 	case status.Idle:

@@ -144,6 +144,40 @@ also: /var/lib/kured/pause: paused
 then: by itself it looks again Mon 20:49 CET in 1 m; it goes on by itself as soon as nothing is in the way, and takes its turn in the cluster
   until: 2026-11-23T19:49:00Z
 `},
+		{"frozen by the policy", status.Status{Node: "node-b", Phase: status.Blocked, Reason: status.Frozen, Detail: "frozen until 2026-11-24T01:00:00Z: pause: disk work; by alice", Since: now, Next: in(5*time.Hour + 12*time.Minute), Queue: &status.Queue{}}, nil, `
+now: node-b is blocked, for 0 s, since Mon 20:48 CET. A reboot is wanted, and something says: not now. The node is in service and has not begun.
+  until: 2026-11-24T01:00:00Z
+blocks: frozen until Tue 02:00 CET in 5 h 12 m: pause: disk work; by alice
+  do: Nothing to do: the line above tells until when. "kured config show" prints the freezes of this node; "kured resume --all" ends one that a person began with "kured pause --all".
+then: by itself it looks again Tue 02:00 CET in 5 h 12 m; it goes on by itself as soon as nothing is in the way, and takes its turn in the cluster
+  until: 2026-11-24T01:00:00Z
+`},
+		{"not well, and holds the lock", status.Status{Node: "node-b", Phase: status.Returning, Reason: status.NotReady, Since: now, Held: in(-time.Hour)}, nil, `
+now: node-b is returning, for 0 s, since Mon 20:48 CET. The node has booted anew. kured-uncordon.service waits until it has proved that it is well, then uncordons it and releases the lock.
+blocks: The node is not Ready in this boot yet. It stays cordoned, and keeps the lock if it has it, so that no other node goes down as well.
+  do: "kubectl describe node node-b" and "systemctl status kubelet" tell why. When it is repaired the rest goes by itself.
+then: when the node is well it is uncordoned and the lock is released; until then the lock is kept
+`},
+		{"not well, and has given up the lock", status.Status{Node: "node-b", Phase: status.Returning, Reason: status.NotReady, Detail: "NodeStatusUnknown", Since: now}, nil, `
+now: node-b is returning, for 0 s, since Mon 20:48 CET. The node has booted anew. kured-uncordon.service waits until it has proved that it is well, then uncordons it and releases the lock.
+blocks: the node is not Ready in this boot yet: NodeStatusUnknown
+  do: "kubectl describe node node-b" and "systemctl status kubelet" tell why. When it is repaired the rest goes by itself.
+then: when the node is well it is uncordoned; it holds no lock any more
+`},
+		{"well, and keeps the lock a while", status.Status{Node: "node-b", Phase: status.Returning, Reason: status.ReleaseDelayed, Detail: "the lock is released at 2026-11-23T19:52:00Z", Since: now, Next: in(4 * time.Minute), Held: in(-time.Hour)}, nil, `
+now: node-b is returning, for 0 s, since Mon 20:48 CET. The node has booted anew. kured-uncordon.service waits until it has proved that it is well, then uncordons it and releases the lock.
+  until: 2026-11-23T19:52:00Z
+blocks: the lock is released at Mon 20:52 CET in 4 m
+  do: Nothing to do.
+  until: 2026-11-23T19:52:00Z
+then: then the lock is released, and the next node goes
+`},
+		{"not wanted any more in mid-cycle", status.Status{Node: "node-b", Phase: status.RollingBack, Reason: status.SentinelGone, Detail: "the reboot is not required any more", Since: now, Held: in(-time.Hour)}, nil, `
+now: node-b is rolling-back, for 0 s, since Mon 20:48 CET. This try came to nothing: kured takes off its own cordon and releases the lock, so that other nodes can go.
+blocks: the reboot is not required any more
+  do: Nothing to do: the node stays in service. "kured request" asks for a reboot all the same.
+then: the node is put back into service
+`},
 		{"paused until", status.Status{Node: "node-b", Phase: status.Blocked, Reason: status.Paused, Since: now, Next: in(40 * 24 * time.Hour),
 			Detail: "/var/lib/kured/pause: paused until 2027-01-02T19:48:00Z (Christmas)"}, nil, `
 now: node-b is blocked, for 0 s, since Mon 20:48 CET. A reboot is wanted, and something says: not now. The node is in service and has not begun.

@@ -142,20 +142,16 @@ func (e *explainer) fill(reason status.Reason, do string) string {
 	return strings.ReplaceAll(do, ". the line above", ". The line above")
 }
 
-// named is what a placeholder stands for, "" if that is not known. NODE is this
-// node, but in what is about the lock of others it is the one that holds it:
-// with several holders nobody here can say which of them is meant.
+// named is what a placeholder stands for, "" if that is not known: NODE is this
+// node, HOLDER the one that holds the lock. With several nobody here can say which
+// of them is meant.
 func (e *explainer) named(reason status.Reason, word string) string {
-	switch reason {
-	case status.LockFull, status.BehindOthers, status.RoomFull, status.ZoneBusy:
-		word = "HOLDER"
-	case status.LockUnreadable:
-		return "" // the lock's list names it
-	}
-	if word == "NODE" {
+	q := e.s.Queue
+	switch {
+	case word == "NODE":
 		return shellName(e.s.Node)
-	}
-	if q := e.s.Queue; q != nil && len(q.Holders) == 1 {
+	case reason == status.LockUnreadable: // the lock's list names it
+	case q != nil && len(q.Holders) == 1:
 		return shellName(q.Holders[0])
 	}
 	return ""

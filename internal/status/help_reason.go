@@ -198,7 +198,7 @@ func helpPool(r Reason) Help {
 	case Frozen:
 		return Help{
 			`A freeze is in force: one of the configuration, or of the policy for the whole cluster.`,
-			`Nothing to do: "kured why" tells until when. "kured config show" prints the freezes of this node.`,
+			`Nothing to do: "kured why" tells until when. "kured config show" prints the freezes of this node; "kured resume --all" ends one that a person began with "kured pause --all".`,
 		}
 	case PolicyUnreadable:
 		return Help{
@@ -318,7 +318,7 @@ func helpBack(r Reason) Help {
 		}
 	case NotReady:
 		return Help{
-			`The node is not Ready in this boot yet. It stays cordoned and keeps the lock, so that no other node goes down as well.`,
+			`The node is not Ready in this boot yet. It stays cordoned, and keeps the lock if it has it, so that no other node goes down as well.`,
 			`"kubectl describe node NODE" and "systemctl status kubelet" tell why. When it is repaired the rest goes by itself.`,
 		}
 	case PodsNotReady:
