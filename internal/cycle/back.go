@@ -14,18 +14,23 @@ import (
 // order that brings the node back into service first. A note of a release that
 // did not come about, or comes too late, goes with the cordon.
 func (r *Runner) giveBack(ctx context.Context) (uncordoned bool, err error) {
+	begun := false
 	err = r.change(ctx, func(ctx context.Context) (err error) {
 		if r.seen.Mark != NoMark || r.note != nil {
 			if uncordoned, err = r.cluster.Self.Uncordon(ctx, r.mark); err != nil {
 				return err
 			}
 		}
+		begun = true
 		boot := r.Boot
 		if r.holder != nil {
 			boot = r.holder.Boot
 		}
 		return r.cluster.Turn.Release(ctx, boot)
 	})
+	if begun {
+		r.done = 0 // what was done before is undone, whatever becomes of the release
+	}
 	return uncordoned, err
 }
 
@@ -37,7 +42,6 @@ func (r *Runner) release(ctx context.Context, boot string) error {
 
 // rollBack ends a try that comes to nothing.
 func (r *Runner) rollBack(ctx context.Context, act Action) error {
-	r.done = 0 // whatever becomes of the release, the cordon goes
 	uncordoned, err := r.giveBack(ctx)
 	if err != nil {
 		return err

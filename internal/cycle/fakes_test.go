@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -193,15 +194,15 @@ func (s *self) AwaitDetached(ctx context.Context, limit time.Duration, report fu
 // signBoard is what others see of us on the Node.
 type signBoard machine
 
-func (b *signBoard) SetWaiting(ctx context.Context, _ string, on bool) error {
+func (b *signBoard) SetWaiting(ctx context.Context, key string, on bool) error {
 	if err := (*machine)(b).request(ctx); err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.self.SoftTaints = nil
+	b.self.SoftTaints = slices.DeleteFunc(slices.Clone(b.self.SoftTaints), func(has string) bool { return has == key })
 	if on {
-		b.self.SoftTaints = []string{b.settings.WaitingTaint}
+		b.self.SoftTaints = append(b.self.SoftTaints, key)
 	}
 	return nil
 }

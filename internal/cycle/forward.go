@@ -119,7 +119,7 @@ func (r *Runner) reboot(ctx context.Context) error {
 	if r.seen.Gates = r.checkGates(ctx); !r.seen.Gates.Open {
 		return nil // the next look decides
 	}
-	if s := r.Demand.State(); !s.Wanted { // after the gates, which can take long
+	if s := r.Demand.State(); !s.Wanted || r.next != nil { // after the gates, which can take long
 		return nil
 	}
 	if err := r.Budget.Spend(); err != nil {

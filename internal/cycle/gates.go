@@ -100,7 +100,9 @@ func (r *Runner) waitForGates(ctx context.Context) error {
 		}
 	} else {
 		patience = time.Until(r.waitTill)
-		r.seen.Known = false // after minutes somebody may have released the lock
+	}
+	if r.cluster != nil {
+		r.seen.Known = false // after minutes somebody may have released the lock, or the connection leads nowhere
 	}
 	r.looked = time.Time{}
 	words := make(chan gate.Verdict, 1)

@@ -23,9 +23,8 @@ func (r *Runner) showSigns(ctx context.Context, act Action) {
 	if act.Do == Learn || r.cluster == nil || r.cluster.Signs == nil || r.Mode == Return && r.seen.Entry == ThisBootEntry {
 		return
 	}
-	if taint := r.Settings.WaitingTaint; taint != "" && r.shown.tainted && act.Do != Acquire {
-		r.shown.tainted = false
-		r.sign(ctx, "the taint stays", func(ctx context.Context) error { return r.cluster.Signs.SetWaiting(ctx, taint, false) })
+	if act.Do != Acquire {
+		r.untaint(ctx)
 	}
 	var want []node.Condition
 	if r.Settings.Conditions {
@@ -41,6 +40,17 @@ func (r *Runner) showSigns(ctx context.Context, act Action) {
 	}
 	r.shown.last, r.shown.conditions = last, len(want) > 0
 	r.sign(ctx, "the conditions of the Node are old", func(ctx context.Context) error { return r.cluster.Signs.SetConditions(ctx, want) })
+}
+
+// untaint takes off the taint of a node that waits.
+func (r *Runner) untaint(ctx context.Context) {
+	if !r.shown.tainted || r.cluster == nil || r.cluster.Signs == nil {
+		return
+	}
+	r.shown.tainted = false
+	r.sign(ctx, "the taint "+r.Settings.WaitingTaint+" stays", func(ctx context.Context) error {
+		return r.cluster.Signs.SetWaiting(ctx, r.Settings.WaitingTaint, false)
+	})
 }
 
 func (r *Runner) sign(ctx context.Context, otherwise string, do func(context.Context) error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -293,6 +294,58 @@ func TestGateInOtherWords(t *testing.T) {
 	})
 }
 
+// wire is a connection that may lead nowhere any more, as where the kubeconfig names another server by now, and a gate that
+// asks by it.
+type wire struct {
+	Entries
+	cut, closed *atomic.Bool
+}
+
+func (w wire) Read(ctx context.Context) (lock.Own, error) {
+	if w.cut.Load() {
+		return lock.Own{}, errors.New("the kubeconfig leads to another server")
+	}
+	return w.Entries.Read(ctx)
+}
+
+func (wire) Name() status.Gate { return status.GatePrometheus }
+
+func (w wire) Check(context.Context, gate.Moment) gate.Verdict {
+	switch {
+	case w.cut.Load():
+		return gate.Verdict{Reason: status.PauseUnreadable, Detail: "the kubeconfig leads to another server"}
+	case w.closed.Load():
+		return gate.Verdict{Reason: status.AlertsFiring, Detail: "one"}
+	}
+	return gate.Verdict{Open: true}
+}
+
+// While the node waits for a gate that needs the network its connection becomes useless: it makes another one.
+func TestConnectionThatLeadsNowhere(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		var first, closed atomic.Bool
+		cut := &first
+		closed.Store(true)
+		next := m.parts()
+		next.Dial = func(ctx context.Context) (*Cluster, error) {
+			c, err := m.dial(ctx)
+			if err == nil {
+				w := wire{c.Entries, cut, &closed}
+				c.Entries, c.Gates = w, gate.Set{Gates: []gate.Gate{w}, Recheck: time.Minute}
+				cut = new(atomic.Bool)
+			}
+			return c, err
+		}
+		m.reload <- next
+		m.start(Run)
+		m.want(true)
+		m.await("alerts", func() bool { return m.status().Reason == status.AlertsFiring })
+		first.Store(true)
+		closed.Store(false)
+		m.awaitReboot()
+	})
+}
+
 // The sentinel goes while the gates are asked for the last time, which takes
 // seconds where a server hangs. The fake logind says when that is overlooked.
 func TestDemandEndsBehindTheFence(t *testing.T) {
@@ -315,6 +368,58 @@ func TestDemandEndsBehindTheFence(t *testing.T) {
 			t.Error("rebooted though nobody wants it")
 		}
 		m.back()
+	})
+}
+
+// Another configuration comes while the gates are asked for the last time: it counts.
+func TestReloadBehindTheFence(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		var fenced atomic.Bool
+		var once sync.Once
+		m.writing = func(e lock.Edit) {
+			if strings.Contains(e.Set["holder.a"], `"phase":"rebooting"`) {
+				fenced.Store(true)
+			}
+		}
+		m.settings.DryRun = true
+		next := m.parts()
+		m.settings.DryRun = false
+		m.asking = func() {
+			if fenced.Load() {
+				once.Do(func() {
+					m.reload <- next
+					time.Sleep(time.Second)
+				})
+			}
+		}
+		m.start(Run)
+		m.want(true)
+		m.await("rolled back", func() bool { return m.logged("rolled back: uncordoned") || m.rebooted() > 0 })
+		if m.rebooted() > 0 {
+			t.Error("rebooted by a configuration that is not in force any more")
+		}
+		m.back()
+	})
+}
+
+// A gate closes and nothing can be given back. When it opens before that, the
+// cycle goes on where it was.
+func TestRollBackThatDoesNotBegin(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.drainFor = 10 * time.Minute
+		m.hooks = func(context.Context, string) error { return nil }
+		m.start(Run)
+		m.want(true)
+		m.await("drain", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.drains == 1 })
+		m.set(func() { m.apiDown, m.gates = true, gate.Verdict{Reason: status.PauseUnreadable, Detail: "no answer"} })
+		m.await("the try", func() bool {
+			return m.status().Phase == status.RollingBack && m.status().Reason == status.APIUnreachable
+		})
+		m.set(func() { m.apiDown, m.gates = false, gate.Verdict{Open: true} })
+		m.awaitReboot()
+		if want := []string{hook.PreDrain, hook.PreReboot}; !slices.Equal(m.hooked, want) || m.drains != 2 {
+			t.Errorf("%d drains, hooks %v, want 2 and %v", m.drains, m.hooked, want)
+		}
 	})
 }
 
@@ -579,6 +684,28 @@ func TestWaitingTaint(t *testing.T) {
 		}
 		m.awaitReboot()
 	})
+}
+
+// The taint has another name in the new configuration, or none: the old one does not stay.
+func TestReloadWithAnotherTaint(t *testing.T) {
+	for name, want := range map[string][]string{"kured.dev/queued": {"kured.dev/queued"}, "": {}} {
+		run(t, func(t *testing.T, m *machine) {
+			m.settings.WaitingTaint = "kured.dev/waiting"
+			m.store.Put(othersHold)
+			m.start(Run)
+			m.want(true)
+			m.await("taint", func() bool { return slices.Equal(m.node().SoftTaints, []string{"kured.dev/waiting"}) })
+			m.mu.Lock()
+			m.settings.WaitingTaint = name
+			next := m.parts()
+			m.mu.Unlock()
+			m.reload <- next
+			m.await("the other taint", func() bool { return slices.Equal(m.node().SoftTaints, want) })
+			if m.status().Phase != status.Queued || m.store.Data()["waiter.a"] == "" {
+				t.Errorf("%+v, lock %v", m.status(), m.store.Data())
+			}
+		})
+	}
 }
 
 // Another configuration comes while the node waits in the queue: it keeps its

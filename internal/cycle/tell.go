@@ -60,6 +60,9 @@ func (r *Runner) adopt(ctx context.Context) {
 	if r.next == nil {
 		return
 	}
+	if r.next.Settings.WaitingTaint != r.Settings.WaitingTaint {
+		r.untaint(ctx) // nobody knows of it any more then
+	}
 	if r.next.Settings.Lock != r.Settings.Lock {
 		r.moveOut(ctx)
 	}
