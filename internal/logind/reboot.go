@@ -231,14 +231,14 @@ func (m Manager) AwaitCancelled(ctx context.Context) error {
 	}
 	defer s.close()
 	// Subscribed to first, read then: it cannot be cancelled unseen in between.
-	yes, err := preparing(ctx, s.conn, s.owner, dbus.FlagNoAutoStart)
-	if err != nil {
-		return awaitError(ctx, err)
-	}
-	if !yes {
-		return nil
-	}
-	for {
+	for look := true; ; {
+		if look {
+			if yes, err := preparing(ctx, s.conn, s.owner, dbus.FlagNoAutoStart); err != nil {
+				return awaitError(ctx, err)
+			} else if !yes {
+				return nil
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -252,6 +252,9 @@ func (m Manager) AwaitCancelled(ctx context.Context) error {
 			if active, ok := s.prepareFor(signal); ok && !active {
 				return nil
 			}
+			// Since systemd 257 shutdown -c takes back what waits for delay inhibitors, too, and no PrepareForShutdown
+			// tells that (method_cancel_scheduled_shutdown in logind-dbus.c).
+			look = s.propertyChanged(signal, "ScheduledShutdown")
 		}
 	}
 }

@@ -372,6 +372,28 @@ func TestAwaitCancelled(t *testing.T) {
 			}
 		})
 	}
+	t.Run("cancelled by shutdown -c", func(t *testing.T) {
+		f := fakelogin1.Start(t)
+		f.SetVersion("257.13")
+		f.Inhibit("kubelet", "shutdown", "delay", "pods first")
+		m := Manager{Address: f.Address()}
+		if err := m.Reboot(t.Context(), long); err != nil {
+			t.Fatal(err)
+		}
+		before := f.Asked("PreparingForShutdown")
+		result := make(chan error, 1)
+		go func() { result <- m.AwaitCancelled(t.Context()) }()
+		until(t, "to look", func() bool { return f.Asked("PreparingForShutdown") >= before+2 }) // open looks once
+		f.Unschedule()
+		select {
+		case err := <-result:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("nothing heard")
+		}
+	})
 	t.Run("called again after logind came back", func(t *testing.T) {
 		f := fakelogin1.Start(t)
 		m := Manager{Address: f.Address()}

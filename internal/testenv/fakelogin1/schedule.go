@@ -20,6 +20,7 @@ const (
 	toldSince     = 251 // Reboot ends what is scheduled, and writes to terminals
 	signalSince   = 257 // PropertiesChanged tells of ScheduledShutdown
 	noneUntil     = 251 // before it, the time of no schedule is 0
+	wholeSince    = 257 // CancelScheduledShutdown takes back what waits for delay inhibitors, and tells only of the schedule
 	viaKexec      = uint64(1) << 1
 	softReboot    = uint64(1) << 2
 	wallLimit     = 4096
@@ -246,6 +247,9 @@ func (l *Login1) unschedule() bool {
 		return false
 	}
 	l.wall("System shutdown has been cancelled")
+	if l.version >= wholeSince && !l.executed {
+		l.preparing = false
+	}
 	l.resetSchedule()
 	return true
 }
