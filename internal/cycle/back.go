@@ -2,8 +2,6 @@ package cycle
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"time"
 
 	"github.com/kured-host/kured/internal/hook"
@@ -138,54 +136,73 @@ func (r *Runner) verify(ctx context.Context) error {
 		until, cancel = context.WithDeadline(ctx, r.Settings.GiveUpAt)
 		defer cancel()
 	}
-	proofs := slices.Concat(r.cluster.Ready, []Proof{{status.HookFailed, r.postBoot}}, r.cluster.Well)
-	if r.Hooks == nil {
-		proofs = slices.Concat(r.cluster.Ready, r.cluster.Well)
+	err := r.prove(until, r.cluster.Ready)
+	if err == nil {
+		err = r.hooksBack(until, hook.PostBoot)
 	}
-	for _, proof := range proofs {
-		waits := make(chan missing, 1)
-		err := r.during(until, func(ctx context.Context) error {
-			return proof.Await(ctx, func(what string) { newest(waits, missing{proof.Reason, what}) })
-		}, watching{missing: waits})
-		switch {
-		case err != nil && until.Err() != nil && ctx.Err() == nil:
-			return nil // it takes too long
-		case err != nil:
-			return err
-		}
+	if err == nil {
+		err = r.prove(until, r.cluster.Well)
+	}
+	switch {
+	case err != nil && until.Err() != nil && ctx.Err() == nil:
+		return nil // it takes too long
+	case err != nil:
+		return err
 	}
 	r.seen.Verified = true
 	r.log().Info("node is well in this boot", "phase", status.Returning)
 	return nil
 }
 
-// hooksAgain is how soon hooks of the way back are run again that did not end well.
-const hooksAgain = 30 * time.Second
-
-// postBoot is the proof that the hooks of that name give.
-func (r *Runner) postBoot(ctx context.Context, report func(missing string)) error {
-	for told := ""; ; {
-		err := r.Hooks.Run(ctx, hook.PostBoot, r.hookEnvironment())
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if report(err.Error()); told != err.Error() {
-			told = err.Error()
-			r.log().Warn("the lock is kept: "+told, "phase", status.Returning, "reason", ReasonOf(err))
-		}
-		if err := sleep(ctx, hooksAgain); err != nil {
+func (r *Runner) prove(ctx context.Context, proofs []Proof) error {
+	for _, proof := range proofs {
+		waits := make(chan missing, 1)
+		err := r.during(ctx, func(ctx context.Context) error {
+			return proof.Await(ctx, func(what string) { newest(waits, missing{proof.Reason, what}) })
+		}, watching{missing: waits})
+		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// hooksAgain is how soon hooks of the way back are run again that did not end well.
+const hooksAgain = 30 * time.Second
+
+// hooksBack runs the hooks of a phase of the way back until they are well. The
+// lock is kept meanwhile, if there is one.
+func (r *Runner) hooksBack(ctx context.Context, phase string) error {
+	if r.Hooks == nil {
+		return nil
+	}
+	waits := make(chan missing, 1)
+	return r.during(ctx, func(ctx context.Context) error {
+		for told := ""; ; {
+			err := r.Hooks.Run(ctx, phase, r.hookEnvironment())
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+			newest(waits, missing{hookReason(err), err.Error()})
+			if told != err.Error() {
+				told = err.Error()
+				r.log().Warn("trying again in "+hooksAgain.String()+": "+oneLine(told), "phase", status.Returning, "reason", hookReason(err))
+			}
+			if err := sleep(ctx, hooksAgain); err != nil {
+				return err
+			}
+		}
+	}, watching{missing: waits})
 }
 
 // comeBack ends the story: pods may come again, the next node may go.
 func (r *Runner) comeBack(ctx context.Context) error {
-	uncordoned, err := r.uncordonAfterReboot(ctx)
-	if err != nil {
-		return err
+	if r.inService.IsZero() { // else only the release has failed
+		if err := r.uncordonAfterReboot(ctx); err != nil {
+			return err
+		}
+		r.inService = time.Now()
 	}
-	r.unsilence(ctx)
 	if r.holder == nil {
 		what, reason := r.seen.Released, status.LockLost
 		switch {
@@ -195,16 +212,17 @@ func (r *Runner) comeBack(ctx context.Context) error {
 		default:
 			what = releasedBySomebody
 		}
-		r.log().Warn("back in service: "+what, "phase", status.Returning, "reason", reason, "uncordoned", uncordoned)
+		message := "back in service: " + what
+		r.log().Warn(message, "phase", status.Returning, "reason", reason, "uncordoned", r.uncordonedNow)
+		r.tell(status.EventBack, reason, message)
 		r.seen.Known = false
 		return nil
 	}
-	if d := r.Settings.ReleaseDelay; d > 0 {
-		next := time.Now().Add(d)
+	if next := r.inService.Add(r.Settings.ReleaseDelay); time.Now().Before(next) {
 		r.publish(func(s *status.Status) {
 			s.Reason, s.Detail, s.Next = status.ReleaseDelayed, "the lock is released at "+next.UTC().Format(time.RFC3339), &next
 		})
-		if err := r.pause(ctx, d); err != nil {
+		if err := r.pause(ctx, time.Until(next)); err != nil {
 			return err
 		}
 	}
@@ -215,36 +233,30 @@ func (r *Runner) comeBack(ctx context.Context) error {
 	if !r.holder.Since.IsZero() {
 		held = round(time.Since(r.holder.Since))
 	}
-	if !uncordoned && r.seen.Cordoned {
+	if !r.uncordonedNow && r.seen.Cordoned {
 		message = "lock released; the node was cordoned by somebody else and stays so"
 	}
-	r.log().Info(message, "phase", status.Returning, "uncordoned", uncordoned, "held_lock_for", held,
+	r.log().Info(message, "phase", status.Returning, "uncordoned", r.uncordonedNow, "held_lock_for", held,
 		"message_id", status.MessageVerified)
 	r.tell(status.EventBack, "", message)
 	return nil
 }
 
 // uncordonAfterReboot brings the node back into service, and runs the hooks
-// behind that. Until they are well the lock is kept.
-func (r *Runner) uncordonAfterReboot(ctx context.Context) (uncordoned bool, err error) {
-	err = r.short(ctx, func(ctx context.Context) (err error) {
-		uncordoned, err = r.cluster.Self.Uncordon(ctx, r.mark)
+// behind that.
+func (r *Runner) uncordonAfterReboot(ctx context.Context) error {
+	err := r.short(ctx, func(ctx context.Context) (err error) {
+		r.uncordonedNow, err = r.cluster.Self.Uncordon(ctx, r.mark)
 		return err
 	})
-	r.uncordonedNow = r.uncordonedNow || uncordoned // what follows can fail, and then all is done again
-	if err != nil || r.Hooks == nil {
-		return r.uncordonedNow, err
+	if err != nil {
+		return err
 	}
-	err = r.during(ctx, func(ctx context.Context) error {
-		return r.Hooks.Run(ctx, hook.PostUncordon, r.hookEnvironment())
-	}, watching{})
-	switch {
-	case errors.Is(err, hook.ErrNotNow):
-		return r.uncordonedNow, status.Because(status.HookDeferred, err)
-	case err != nil:
-		return r.uncordonedNow, status.Because(status.HookFailed, err)
+	if err := r.hooksBack(ctx, hook.PostUncordon); err != nil {
+		return err
 	}
-	return r.uncordonedNow, nil
+	r.unsilence(ctx)
+	return nil
 }
 
 // giveUp lets the other nodes go on although this one is not well. It stays

@@ -117,8 +117,8 @@ func TestReleasedWhileItReboots(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.back()
-			if m.node().Released != nil || strings.Count(m.log(), c.says) != 1 {
-				t.Errorf("note %+v, want %q once:\n%s", m.node().Released, c.says, m.log())
+			if m.node().Released != nil || strings.Count(m.log(), c.says) != 1 || !m.heard(status.EventBack) {
+				t.Errorf("note %+v, told %v, want %q once:\n%s", m.node().Released, m.events, c.says, m.log())
 			}
 			m.start(Run)
 			m.awaitPhase(status.Idle)

@@ -122,8 +122,9 @@ type Runner struct {
 	shown     signs // what others see of us on the Node, as far as we know
 	chronicle chronicle
 
-	uncordonedNow bool   // after the reboot, by this process
-	next          *Parts // that have come, for the next round
+	uncordonedNow bool      // after the reboot, by this process
+	inService     time.Time // the same: when all but the release was done; zero: it is not
+	next          *Parts    // that have come, for the next round
 	now           status.Status
 }
 

@@ -477,6 +477,32 @@ func TestReturnInTwoAttempts(t *testing.T) {
 	}
 }
 
+// The API server is away when the release delay ends: the lock is released when it is back, and not a whole delay later.
+func TestReleaseFailsAfterTheDelay(t *testing.T) {
+	story(t, func(m *machine) {
+		m.wanted = true
+		m.settings.ReleaseDelay = 10 * time.Minute
+		m.start(Run)
+		m.awaitReboot()
+		m.kill()
+		m.bootUp(false)
+		m.start(Return)
+		m.await("delay", func() bool { return m.status().Reason == status.ReleaseDelayed })
+		begun := time.Now()
+		m.set(func() { m.apiDown = true })
+		time.Sleep(11 * time.Minute)
+		if len(m.store.Data()) != 1 {
+			t.Fatalf("lock %v", m.store.Data())
+		}
+		m.set(func() { m.apiDown = false })
+		<-m.done
+		if took := time.Since(begun); m.err != nil || took > 12*time.Minute {
+			t.Errorf("released after %s, %v", took, m.err)
+		}
+		m.back()
+	})
+}
+
 // A daemon that waits for kured-uncordon.service is not deaf: a demand of the new boot is served when that
 // is done, not when the daemon would have looked anyway.
 func TestDemandRightAfterReturn(t *testing.T) {

@@ -177,15 +177,19 @@ func (r *Runner) hold(ctx context.Context, what string, d time.Duration) error {
 // or fail.
 func (r *Runner) hooks(ctx context.Context, phase string) error {
 	err := r.held(ctx, watching{}, func(ctx context.Context) error { return r.Hooks.Run(ctx, phase, r.hookEnvironment()) })
-	switch {
-	case err == nil, interrupted(ctx, err):
+	if err == nil || interrupted(ctx, err) {
 		return err
-	case errors.Is(err, hook.ErrNotNow):
-		r.seen.Failure = &Failure{Reason: status.HookDeferred, Detail: err.Error()}
-	default:
-		r.seen.Failure = &Failure{Reason: status.HookFailed, Detail: err.Error()}
 	}
+	r.seen.Failure = &Failure{Reason: hookReason(err), Detail: err.Error()}
 	return nil
+}
+
+// hookReason is why hooks did not end well.
+func hookReason(err error) status.Reason {
+	if errors.Is(err, hook.ErrNotNow) {
+		return status.HookDeferred
+	}
+	return status.HookFailed
 }
 
 // hookEnvironment is what hooks are told.

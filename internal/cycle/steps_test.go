@@ -152,32 +152,39 @@ func TestForeignCordonIsDressed(t *testing.T) {
 	}
 }
 
-// The hooks behind the uncordon keep the lock until they are well.
-func TestPostUncordonHook(t *testing.T) {
-	run(t, func(t *testing.T, m *machine) {
-		tries := 0
-		m.hooks = func(_ context.Context, phase string) error {
-			if phase != hook.PostUncordon {
-				return nil
-			}
-			if tries++; tries < 3 {
-				return hook.ErrNotNow
-			}
-			return nil
+// The hooks of the way back keep the lock until they are well, and the status says why.
+func TestHooksOfTheWayBack(t *testing.T) {
+	for _, phase := range []string{hook.PostBoot, hook.PostUncordon} {
+		for reason, trouble := range map[status.Reason]error{status.HookDeferred: hook.ErrNotNow, status.HookFailed: errors.New("no bus")} {
+			run(t, func(t *testing.T, m *machine) {
+				tries := 0
+				m.hooks = func(_ context.Context, runs string) error {
+					if runs != phase {
+						return nil
+					}
+					if tries++; tries < 3 {
+						return trouble
+					}
+					return nil
+				}
+				m.start(Run)
+				m.want(true)
+				m.awaitReboot()
+				m.kill()
+				m.bootUp(false)
+				m.start(Return)
+				m.await("told", func() bool { return m.status().Phase == status.Returning && m.status().Reason == reason })
+				if len(m.store.Data()) != 1 || m.node().Unschedulable != (phase == hook.PostBoot) {
+					t.Errorf("%s: lock %v, Node %+v", phase, m.store.Data(), m.node())
+				}
+				<-m.done
+				if m.err != nil || tries != 3 || len(m.store.Data()) > 0 || !m.heard(status.EventBack) || !m.logged("back in service: lock released") {
+					t.Errorf("%s: %v, %d tries, lock %v, told %v", phase, m.err, tries, m.store.Data(), m.events)
+				}
+				m.start(Run)
+			})
 		}
-		m.start(Run)
-		m.want(true)
-		m.awaitReboot()
-		m.kill()
-		m.bootUp(false)
-		if err := m.afterBoot(); err != nil {
-			t.Fatal(err)
-		}
-		if tries != 3 || len(m.store.Data()) > 0 || !m.heard(status.EventBack) || !m.logged("back in service: lock released") {
-			t.Errorf("%d tries, lock %v, told %v", tries, m.store.Data(), m.events)
-		}
-		m.start(Run)
-	})
+	}
 }
 
 func TestAnnouncementIsCancelled(t *testing.T) {
@@ -606,6 +613,14 @@ func TestGiveUpAfterReboot(t *testing.T) {
 		m.bootUp(false)
 		m.settings.GiveUpAt = time.Now().Add(30 * time.Minute)
 		m.notReady = true
+		busy := true
+		m.hooks = func(_ context.Context, phase string) error {
+			if phase == hook.PostUncordon && busy {
+				busy = false
+				return hook.ErrNotNow
+			}
+			return nil
+		}
 		m.start(Return)
 		time.Sleep(29 * time.Minute)
 		synctest.Wait()
@@ -622,8 +637,9 @@ func TestGiveUpAfterReboot(t *testing.T) {
 		}
 		m.set(func() { m.notReady = false }) // well at last
 		<-m.done
-		if m.err != nil || m.node().Unschedulable || !m.logged("the lock was released before") || m.logged("somebody else") {
-			t.Errorf("%v, node %+v\n%s", m.err, m.node(), m.log())
+		if m.err != nil || m.node().Unschedulable || !m.logged("the lock was released before") || m.logged("somebody else") || !m.heard(status.EventBack) ||
+			m.hooked[len(m.hooked)-2] != hook.PostUncordon {
+			t.Errorf("%v, node %+v, told %v, hooks %v\n%s", m.err, m.node(), m.events, m.hooked, m.log())
 		}
 		m.start(Run)
 	})

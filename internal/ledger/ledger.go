@@ -66,15 +66,18 @@ func (l *Ledger) Follow(now time.Time, s status.Status) error {
 }
 
 // Verified notes a reboot after which the node has proved that it is well and
-// has given back the lock. boot is the id of the new boot; a second call with
-// the same one changes nothing.
+// holds no lock any more. boot is the id of the new boot; a second call with
+// the same one changes nothing. A cycle that was given up has ended so: it is
+// not counted again.
 func (l *Ledger) Verified(now time.Time, boot string) error {
 	return l.locked(func(b *Book) {
 		if b.LastVerified.Boot == boot {
 			return
 		}
 		b.LastVerified = Verified{At: now.UTC().Truncate(time.Second), Boot: boot}
-		b.Cycles[ResultVerified]++
+		if b.GaveUp != boot {
+			b.Cycles[ResultVerified]++
+		}
 	})
 }
 

@@ -34,6 +34,7 @@ func TestFollow(t *testing.T) {
 		acts   []act
 		cycles map[Result]uint64
 		sums   map[status.Phase]float64 // seconds
+		well   string                   // the boot that was verified last
 	}{
 		"a good cycle": {
 			acts: []act{
@@ -56,6 +57,7 @@ func TestFollow(t *testing.T) {
 			sums: map[status.Phase]float64{
 				status.Queued: 30, status.Locked: 1, status.Draining: 60, status.Rebooting: 40, status.Returning: 10,
 			},
+			well: "b",
 		},
 		"the daemon was killed while it drained, and a gate closed": {
 			acts: []act{
@@ -91,8 +93,10 @@ func TestFollow(t *testing.T) {
 				{0, uncordon, status.Returning, status.NotReady, "b", nil},
 				{0, uncordon, "", "", "", gaveUp},
 				{0, uncordon, "", "", "", gaveUp},
+				{time.Hour, uncordon, "", "", "", verified},
 			},
 			cycles: map[Result]uint64{ResultGaveUp: 1},
+			well:   "b",
 		},
 		"the clock was set back": {
 			acts: []act{
@@ -126,6 +130,9 @@ func TestFollow(t *testing.T) {
 				if b.Cycles[result] != c.cycles[result] {
 					t.Errorf("%s: %d, want %d", result, b.Cycles[result], c.cycles[result])
 				}
+			}
+			if b.LastVerified.Boot != c.well {
+				t.Errorf("last verified is boot %q, want %q", b.LastVerified.Boot, c.well)
 			}
 			for _, phase := range Phases() {
 				d, got := b.Phases[phase]
