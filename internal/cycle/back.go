@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -204,13 +205,9 @@ func (r *Runner) comeBack(ctx context.Context) error {
 		r.inService = time.Now()
 	}
 	if r.holder == nil {
-		what, reason := r.seen.Released, status.LockLost
-		switch {
-		case what != "":
-		case r.seen.GiveUp: // an admin would have left a note
+		what, reason := cmp.Or(r.seen.Released, releasedBySomebody), status.LockLost
+		if r.seen.gaveUp() {
 			what, reason = "the way back took too long, and the lock was released before", status.GaveUp
-		default:
-			what = releasedBySomebody
 		}
 		message := "back in service: " + what
 		r.log().Warn(message, "phase", status.Returning, "reason", reason, "uncordoned", r.uncordonedNow)

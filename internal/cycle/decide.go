@@ -261,11 +261,17 @@ func decideReturn(o Observation) Action {
 		}
 		return Action{Do: GiveUp, Phase: status.Returning, Reason: status.GaveUp,
 			Detail: "the way back takes too long: the lock is released, " + how}
+	case !o.Verified && o.gaveUp():
+		return Action{Do: Verify, Phase: status.Returning, Reason: status.GaveUp}
 	case !o.Verified:
 		return Action{Do: Verify, Phase: status.Returning, Reason: status.NotReady}
 	}
 	return Action{Do: ComeBack, Phase: status.Returning}
 }
+
+// gaveUp reports whether the node released the lock because it was not well in
+// time. An admin who did it would have left a note.
+func (o Observation) gaveUp() bool { return o.GiveUp && o.Entry == NoEntry && o.Released == "" }
 
 // decideAbandon is for a kured that is taken off the node.
 func decideAbandon(o Observation) Action {

@@ -635,6 +635,12 @@ func TestGiveUpAfterReboot(t *testing.T) {
 		if len(m.store.Data()) > 0 || !m.node().Unschedulable || !m.heard(status.EventHeld) || m.heard(status.EventBack) {
 			t.Errorf("lock %v, node %+v, told %v", m.store.Data(), m.node(), m.events)
 		}
+		m.kill()
+		m.start(Return) // by systemd
+		time.Sleep(time.Minute)
+		if s := m.status(); s.Phase != status.Returning || s.Reason != status.GaveUp || s.Detail != "kubelet has not reported yet" {
+			t.Errorf("given up: %+v", s)
+		}
 		m.set(func() { m.notReady = false }) // well at last
 		<-m.done
 		if m.err != nil || m.node().Unschedulable || !m.logged("the lock was released before") || m.logged("somebody else") || !m.heard(status.EventBack) ||

@@ -100,6 +100,9 @@ func (r *Runner) during(ctx context.Context, step func(context.Context) error, w
 		case v := <-w.words:
 			r.showVerdict(v)
 		case m := <-w.missing:
+			if r.seen.gaveUp() {
+				m.reason = status.GaveUp // that nobody waits for it any more says more than what it waits for
+			}
 			if (m.reason != r.now.Reason || r.now.Detail == "") && r.sayOnce(m.reason) {
 				r.log().Info("waiting: "+oneLine(m.what), "phase", r.now.Phase, "reason", m.reason)
 			}
