@@ -263,7 +263,11 @@ func (r *Runner) giveUp(ctx context.Context, act Action) error {
 		return err
 	}
 	r.unsilence(ctx)
-	r.log().Error(act.Detail, "phase", status.Returning, "reason", status.GaveUp)
-	r.tell(status.EventHeld, status.GaveUp, act.Detail)
+	message := act.Detail + ": the lock is released, the node stays cordoned"
+	if !r.seen.Cordoned {
+		message = act.Detail + ": the lock is released, the node is in service"
+	}
+	r.log().Error(message, "phase", status.Returning, "reason", status.GaveUp)
+	r.tell(status.EventHeld, status.GaveUp, message)
 	return nil
 }

@@ -255,12 +255,7 @@ func decideReturn(o Observation) Action {
 		o.Entry == NoEntry && o.Mark != OtherBootMark:
 		return Action{Do: Finish, Phase: status.Idle}
 	case !o.Verified && o.GiveUp && o.Entry == OtherBootEntry:
-		how := "the node stays cordoned"
-		if !o.Cordoned {
-			how = "the node is in service"
-		}
-		return Action{Do: GiveUp, Phase: status.Returning, Reason: status.GaveUp,
-			Detail: "the way back takes too long: the lock is released, " + how}
+		return Action{Do: GiveUp, Phase: status.Returning, Reason: status.GaveUp, Detail: "the way back takes too long"}
 	case !o.Verified && o.gaveUp():
 		return Action{Do: Verify, Phase: status.Returning, Reason: status.GaveUp}
 	case !o.Verified:

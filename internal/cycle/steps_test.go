@@ -627,7 +627,13 @@ func TestGiveUpAfterReboot(t *testing.T) {
 		if len(m.store.Data()) != 1 {
 			t.Fatalf("lock after 29 minutes: %v", m.store.Data())
 		}
+		m.set(func() { m.apiDown = true })
 		time.Sleep(2 * time.Minute)
+		if m.logged("the lock is released") || m.heard(status.EventHeld) {
+			t.Errorf("told what is not so: %v\n%s", m.events, m.log())
+		}
+		m.set(func() { m.apiDown = false })
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		if m.silences[len(m.silences)-1] != "expire" {
 			t.Errorf("alerts of a node that is given up are silenced: %v", m.silences)
