@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,11 @@ const (
 	// that of Debian 13's nodes.
 	Debian13Ansible Image = "trixie-ansible"
 )
+
+// recipes are all of these.
+func recipes() []Image {
+	return []Image{Debian11, Debian12, Debian13, Debian12RPM, Debian13Ansible}
+}
 
 // EnvMirror overrides the mirror that images are built from; by default it is that of the machine's own apt
 // sources if it is a Debian, else the one that mmdebstrap knows.
@@ -102,7 +108,7 @@ func cacheDir() string {
 }
 
 // EnsureImages builds the images that are not in the cache yet, two at a time, and tells on out what it does.
-// Other processes that want the same image wait for it.
+// Other processes that want the same image wait for it. Images of which no recipe is left are removed.
 func EnsureImages(ctx context.Context, out io.Writer, images ...Image) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
@@ -114,7 +120,47 @@ func EnsureImages(ctx context.Context, out io.Writer, images ...Image) error {
 			return nil
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	var kept []string
+	for _, image := range recipes() {
+		dir, err := image.Dir()
+		if err != nil {
+			return err
+		}
+		kept = append(kept, dir)
+	}
+	return removeOld(cacheDir(), kept, out)
+}
+
+// unusedFor is how long an image stays that no recipe here names: another checkout may have that recipe.
+const unusedFor = 24 * time.Hour
+
+// removeOld removes from the cache all images but those that are kept and those that somebody has asked for lately. Their
+// locks stay, as somebody may wait for one.
+func removeOld(cache string, kept []string, out io.Writer) error {
+	locks, err := filepath.Glob(filepath.Join(cache, "*.lock"))
+	if err != nil {
+		return err
+	}
+	for _, lock := range locks {
+		dir := strings.TrimSuffix(lock, ".lock")
+		used, err := os.Stat(lock)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(kept, dir) || time.Since(used.ModTime()) < unusedFor {
+			continue
+		}
+		if _, err := os.Stat(dir); err == nil {
+			fmt.Fprintf(out, "e2e: removing base image %s, of an old recipe …\n", filepath.Base(dir))
+		}
+		if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(dir+".partial")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (i Image) ensure(ctx context.Context, out io.Writer) error {
@@ -131,6 +177,10 @@ func (i Image) ensure(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer unlock()
+	now := time.Now()
+	if err := os.Chtimes(dir+".lock", now, now); err != nil { // for removeOld
+		return err
+	}
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
