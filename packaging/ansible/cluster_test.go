@@ -164,6 +164,12 @@ func TestMigrate(t *testing.T) {
 		t.Error("check mode writes a file")
 	}
 
+	// What has gone wrong half-way is gone on with.
+	text, ok = w.play("tests/migrate.yml", append(accept, "-e", "kured_migrate_patience=5")...)
+	if ok || !strings.Contains(text, `still holds its lock: {'nodeID': 'node-b'}`) {
+		t.Errorf("a DaemonSet that holds its lock does not stop the play, or it is not said who holds:\n%s", text)
+	}
+
 	ctx, stop := context.WithCancel(t.Context())
 	seen := make(chan []string, 1)
 	go func() { seen <- w.standIn(ctx) }()
@@ -239,12 +245,15 @@ func (w *world) deploy() {
 	set, err := w.admin.AppsV1().DaemonSets(namespace).Create(ctx, &appsv1.DaemonSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "kured", Annotations: map[string]string{oldLock: `{"nodeID":"node-b"}`}},
 		Spec: appsv1.DaemonSetSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod},
-			// Nobody rolls it out here: there are no controllers.
+			Selector:       &metav1.LabelSelector{MatchLabels: labels},
+			Template:       corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod},
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
 		},
 	}, metav1.CreateOptions{})
+	must(err)
+	// Nobody rolls it out here: there are no controllers. As if each generation that comes were.
+	set.Status.ObservedGeneration = 1000
+	_, err = w.admin.AppsV1().DaemonSets(namespace).UpdateStatus(ctx, set, metav1.UpdateOptions{})
 	must(err)
 	for _, name := range []string{"node-a", "node-b"} {
 		_, err := w.admin.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
@@ -256,6 +265,10 @@ func (w *world) deploy() {
 				*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("DaemonSet")),
 			}},
 			Spec: spec,
+		}, metav1.CreateOptions{})
+		must(err)
+		_, err = w.admin.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "alone-on-" + name}, Spec: spec,
 		}, metav1.CreateOptions{})
 		must(err)
 	}

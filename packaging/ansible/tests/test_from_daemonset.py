@@ -215,6 +215,10 @@ class Patch(unittest.TestCase):
         self.assertEqual(pod["containers"], [
             {"name": "kured", "command": ["/usr/bin/kured"], "args": ["--concurrency=1", "--reboot-days="]}])
 
+    def test_all_learn_it_at_once(self):
+        self.assertEqual(from_daemonset(daemonset())["patch"]["spec"]["updateStrategy"],
+                         {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 0}})
+
     def test_days_are_replaced(self):
         pod = self.patch(daemonset(command=["/usr/bin/kured", "--reboot-days", "mon", "--reboot-days=tue"]))
         self.assertEqual(pod["containers"], [{"name": "kured", "command": ["/usr/bin/kured", "--reboot-days="]}])

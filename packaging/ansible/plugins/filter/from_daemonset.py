@@ -46,7 +46,7 @@ _value:
     - C(unsupported) is a list of C(flag) and C(why); C(notes) is what is different, in sentences.
     - C(references) is a list of C(variable), C(kind), C(name), C(key) and C(namespace) to be read first.
     - C(namespace) and C(name) are those of the DaemonSet; C(patch) keeps its pods off nodes that have the label
-      kured.dev/migrated, and keeps it from beginning a reboot.
+      kured.dev/migrated, and keeps it from beginning a reboot, at once and whatever its updateStrategy is.
   type: dict
 """
 
@@ -427,7 +427,11 @@ def unpatched(daemonset):
 
 
 def patch(daemonset):
-    """A strategic merge patch: away from nodes with the label, and no day on which to reboot."""
+    """A strategic merge patch: away from nodes with the label, and no day on which to reboot.
+
+    All pods learn it at once. One after the other a large fleet takes longer than anybody waits, a node that is down keeps
+    it from the others for ever, and with OnDelete no pod would.
+    """
     pod = daemonset["spec"]["template"]["spec"]
     required = (((pod.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
                 or {})
@@ -456,10 +460,13 @@ def patch(daemonset):
                 kept.append(word)
         changed[place] = kept
     changed[kind] = changed.get(kind, []) + ["--reboot-days="]
-    return {"spec": {"template": {
-        "metadata": {"annotations": {NOTE: "\n".join(taken)}},
-        "spec": {"affinity": affinity, "containers": [changed]},
-    }}}
+    return {"spec": {
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 0}},
+        "template": {
+            "metadata": {"annotations": {NOTE: "\n".join(taken)}},
+            "spec": {"affinity": affinity, "containers": [changed]},
+        },
+    }}
 
 
 def clean(value):
