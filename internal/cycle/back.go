@@ -114,7 +114,7 @@ func (r *Runner) backOff(act Action) time.Duration {
 // awaitReturn waits for kured-uncordon.service. If that takes long it says
 // where to look: a health check may hold boot-complete.target, on purpose.
 func (r *Runner) awaitReturn(ctx context.Context) error {
-	if waited := time.Since(r.now.Since); waited > r.Settings.Overdue && !r.nagged {
+	if waited := time.Since(r.now.Since); waited > r.Settings.Overdue+r.Settings.WayBack && !r.nagged {
 		r.nagged = true
 		detail := "the node has rebooted and is not back in service: look at systemctl status kured-uncordon.service boot-complete.target"
 		r.log().Error(detail, "phase", status.Returning, "reason", status.AwaitingReturn, "after", round(waited))

@@ -26,6 +26,7 @@ type Settings struct {
 	BackOff       time.Duration // after the first rolled back try; doubled after each
 	BackOffMax    time.Duration
 	Overdue       time.Duration // an accepted reboot that takes longer than this is told loudly
+	WayBack       time.Duration // what the way back takes on purpose: it may take so much longer
 	TooLong       time.Duration // a reboot that is wanted for longer is told
 
 	Preflight     PreflightMode

@@ -432,16 +432,21 @@ func TestRebootOverdue(t *testing.T) {
 	})
 }
 
-// kured-uncordon.service does not run, for example because a health check has failed: people are told, once.
+// kured-uncordon.service does not run, for example because a health check has failed: people are told, once, and not while
+// it may still settle.
 func TestReturnOverdue(t *testing.T) {
 	story(t, func(m *machine) {
-		m.wanted = true
+		m.wanted, m.settings.WayBack = true, time.Hour
 		m.start(Run)
 		m.awaitReboot()
 		m.kill()
 		m.bootUp(false)
 		m.start(Run)
 		m.awaitPhase(status.Returning)
+		time.Sleep(time.Hour)
+		if m.heard(status.EventHeld) {
+			t.Error("told of what is meant to be so")
+		}
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
 		m.mu.Lock()
