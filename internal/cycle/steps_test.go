@@ -714,6 +714,23 @@ func TestWaitingTaint(t *testing.T) {
 	})
 }
 
+// What the new configuration asks for before the lock is done, also by a node that stands in the queue.
+func TestReloadRehearses(t *testing.T) {
+	run(t, func(t *testing.T, m *machine) {
+		m.preflight = drain.Report{Held: []drain.HeldPod{{Namespace: "shop", Name: "db-0", Why: drain.WhyBudget}}}
+		m.store.Put(othersHold)
+		m.start(Run)
+		m.want(true)
+		m.await("place in the room", func() bool { return m.store.Data()["waiter.a"] != "" })
+		m.mu.Lock()
+		m.settings.Preflight = PreflightBlock
+		next := m.parts()
+		m.mu.Unlock()
+		m.reload <- next
+		m.await("blocked", func() bool { return m.status().Reason == status.DrainBlocked && m.store.Data()["waiter.a"] == "" })
+	})
+}
+
 // The taint has another name in the new configuration, or none: the old one does not stay.
 func TestReloadWithAnotherTaint(t *testing.T) {
 	for name, want := range map[string][]string{"kured.dev/queued": {"kured.dev/queued"}, "": {}} {

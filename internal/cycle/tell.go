@@ -77,9 +77,7 @@ func (r *Runner) adopt(ctx context.Context) {
 	if r.restFor == status.DryRun {
 		r.restTill = time.Time{} // perhaps it was the last one
 	}
-	if r.seen.Entry == NoEntry {
-		r.rehearseAgain()
-	}
+	r.rehearseAgain() // before the next try, if this one comes to nothing
 	if dismissed != nil {
 		dismissed()
 	}
