@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -52,7 +53,21 @@ func (r *rollout) identity(n *nodes.Node) {
 	if strings.Contains(out, "client-key-data") || strings.Contains(out, "PRIVATE") {
 		r.Errorf("the credential is shown:\n%s", out)
 	}
-	r.play("the kubelet's own", something, dedicated[:4]...)
+	// A person names it in a file of the node's own: then it is that person's.
+	const dropIn = "/etc/kured/kured.toml.d/50-own.toml"
+	r.must(n.WriteFile(dropIn, fmt.Appendf(nil, "[kubernetes]\nkubeconfig = '%s'\n", file), 0o644))
+	kubelet := append(slices.Clone(dedicated[:4]), "-e", "kured_cluster=false", "-e", "kured_sentinel=unmanaged")
+	r.play("the kubelet's own, where a file of the node's names another", something, kubelet...)
+	if now, err := n.ReadFile(file); err != nil || string(now) != string(certificate) {
+		r.Errorf("the credential that a file of the node's own names is not left alone (%v)", err)
+	}
+	if out := r.sh(n, "systemctl is-active kured-renew.timer || true"); out != "active\n" {
+		r.Errorf("the timer of a credential that is used is %s", out)
+	}
+	r.must(n.Remove(dropIn))
+	// Named as it is found without.
+	kubelet = append(kubelet, "-e", `{"kured_config_host": {"kubernetes": {"kubeconfig": "/etc/kubernetes/kubelet.conf"}}}`)
+	r.play("the kubelet's own", something, kubelet...)
 	if there, err := n.Exists(file); err != nil || there {
 		r.Errorf("the credential that nobody uses is still there (%v)", err)
 	}
