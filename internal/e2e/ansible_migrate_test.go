@@ -69,6 +69,8 @@ func (r *rollout) migrates(first *nodes.Node) {
 	r.waitsForRival(first)
 	r.reboots(first, cluster.LockName, func() { r.holdOld(nil) })
 
+	const older = "/var/cache/kured/kured_0.0.9_amd64.deb"
+	r.must(first.WriteFile(older, nil, 0o644))
 	const saved = cluster.InventoryDir + "/group_vars/all.yml"
 	r.run("the migration", something, migrateBook, "-e", "kured_migrate_save="+saved)
 	if set, err = r.oldKured(); !apierrors.IsNotFound(err) {
@@ -78,6 +80,9 @@ func (r *rollout) migrates(first *nodes.Node) {
 	r.must(err)
 	if len(pods.Items) > 0 {
 		r.Errorf("%d pods of the DaemonSet are there", len(pods.Items))
+	}
+	if there, err := first.Exists(older); err != nil || there {
+		r.Errorf("%s keeps the package of a version that it does not have (%v)", first.Name, err)
 	}
 	for _, n := range r.members {
 		if toml := r.carriedOver(n); strings.Contains(toml, "compat") {
