@@ -122,6 +122,11 @@ func (e *enrollment) enroll(cmd *cobra.Command, nodes []string) error {
 	if local(server.URL) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kured: the kubeconfig leads to %s, which on the node is the node itself; else give --server\n", present.Line(server.URL))
 	}
+	if e.dir != "" { // before there are secrets that nobody could write down
+		if err := os.MkdirAll(e.dir, 0o700); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	for _, node := range nodes {
 		errs = append(errs, e.one(cmd, person, server, node))

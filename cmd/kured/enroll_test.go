@@ -85,9 +85,10 @@ func TestEnroll(t *testing.T) {
 		c.wantIs(path, "node-a", "node-b")
 	})
 	run("token", func(t *testing.T, c *cluster) {
-		c.kured(0, by("enroll", "node-a", "node-b", "--method", "token", "--dir", c.dir, "--lifetime", "10m")...)
-		path := filepath.Join(c.dir, "node-b.kubeconfig")
-		c.wantIs(filepath.Join(c.dir, "node-a.kubeconfig"), "node-a", "node-b")
+		dir := filepath.Join(c.dir, "identities") // which is not there
+		c.kured(0, by("enroll", "node-a", "node-b", "--method", "token", "--dir", dir, "--lifetime", "10m")...)
+		path := filepath.Join(dir, "node-b.kubeconfig")
+		c.wantIs(filepath.Join(dir, "node-a.kubeconfig"), "node-a", "node-b")
 		c.wantIs(path, "node-b", "node-a")
 		before := c.read(path)
 		if err := c.StopAPIServer(); err != nil {
@@ -160,7 +161,7 @@ func TestEnroll(t *testing.T) {
 		}
 	})
 	run("Node deleted", func(t *testing.T, c *cluster) {
-		path := filepath.Join(c.dir, "node-b.kubeconfig")
+		path := filepath.Join(c.dir, "identities", "node-b.kubeconfig")
 		if err := c.Admin().CoreV1().Nodes().Delete(t.Context(), "node-b", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
