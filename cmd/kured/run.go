@@ -136,7 +136,7 @@ func (d *daemonProcess) start(ctx context.Context, p *plan, again reloading) err
 		return fmt.Errorf("watchdog: %w", err)
 	}
 	board := newBoard(d.notifier, d.answered.Publish, d.metrics.Publish, p.follow)
-	board.publish(status.Status{Boot: p.boot, Phase: status.Starting})
+	board.publish(status.Status{Boot: p.boot, Phase: status.Starting, Since: time.Now()})
 	parts, err := d.begin(ctx, p)
 	if err != nil {
 		return err

@@ -25,11 +25,7 @@ func Status(w io.Writer, f Format, s status.Status, now time.Time) error {
 func statusText(s status.Status, now time.Time, t terminal.Terminal, wide bool) string {
 	b := &things{t: t}
 	b.row("node", "%s", cmp.Or(s.Node, "(not known yet)"))
-	phase := string(s.Phase)
-	if !s.Since.IsZero() { // else it has only just begun
-		phase += ", for " + age(now, s.Since)
-	}
-	b.painted(colour(s.Glance()), "phase", "%s", phase)
+	b.painted(colour(s.Glance()), "phase", "%s, for %s", s.Phase, age(now, s.Since))
 	if s.Reason != "" {
 		b.row("reason", "%s", s.Reason)
 	}

@@ -21,10 +21,6 @@ func TestStatusText(t *testing.T) {
 node:     node-a
 phase:    idle, for 13d
 `},
-		{"just begun", status.Status{Phase: status.Starting}, `
-node:     (not known yet)
-phase:    starting
-`},
 		{"starting", status.Status{Phase: status.Starting, Reason: status.NoCredential, Detail: "kubeconfig not found", Since: now, Next: &next}, `
 node:     (not known yet)
 phase:    starting, for 0s
