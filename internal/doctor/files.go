@@ -115,7 +115,7 @@ func Daemon(s status.Status, err error, now time.Time) []Finding {
 	case err != nil:
 		return one(warn("run kured doctor as root", "what the daemon does cannot be asked: %v", err))
 	case s.Glance() == status.Failed:
-		return one(fail("kured why", "the daemon runs, %s, and a person is needed: %s", s.Phase, cmp.Or(s.Detail, string(s.Reason))))
+		return one(fail("kured why", "this node is %s, and a person is needed: %s", s.Phase, cmp.Or(s.Detail, string(s.Reason))))
 	}
 	return one(ok("the daemon runs, %s for %s", s.Phase, max(0, now.Sub(s.Since)).Round(time.Second)))
 }

@@ -170,8 +170,8 @@ func TestListen(t *testing.T) {
 func TestDaemon(t *testing.T) {
 	now := time.Now()
 	say(t, Daemon(status.Status{Phase: status.Idle, Since: now.Add(-time.Hour)}, nil, now), "ok: the daemon runs, idle for 1h0m0s")
-	say(t, Daemon(status.Status{Phase: status.Held, Detail: "3 reboots"}, nil, now), "fail: the daemon runs, held, and a person is needed: 3 reboots")
-	say(t, Daemon(status.Status{Phase: status.Rebooting, Reason: status.RebootOverdue}, nil, now), "fail: the daemon runs, rebooting, and a person is needed: reboot-overdue")
+	say(t, Daemon(status.Status{Phase: status.Held, Detail: "3 reboots"}, nil, now), "fail: this node is held, and a person is needed: 3 reboots")
+	say(t, Daemon(status.Status{Phase: status.Rebooting, Reason: status.RebootOverdue}, nil, now), "fail: this node is rebooting, and a person is needed: reboot-overdue")
 	say(t, Daemon(status.Status{}, control.ErrNotRunning, now), "fail: the daemon does not run")
 	say(t, Daemon(status.Status{}, control.ErrSilent, now), "fail: the daemon runs and does not answer")
 	say(t, Daemon(status.Status{}, control.ErrPermission, now), "warning: what the daemon does cannot be asked")

@@ -237,7 +237,7 @@ func (p *newcomer) examined(command typed.Command) {
 				p.Errorf("kured doctor on %s: %s", n.Name, line)
 			}
 		}
-		contains(p.T, "kured doctor on "+n.Name, plain(out), "warning sentinel", "-> systemctl enable --now kured-kernel.path", " ok, 1 to be warned of, 0 failed")
+		contains(p.T, "kured doctor on "+n.Name, plain(out), "warning sentinel", "-> systemctl enable --now kured-kernel.path", " ok, 1 warning, 0 failed")
 		if code != 1 {
 			p.Errorf("kured doctor on %s: exit code %d, want 1", n.Name, code)
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kured-host/kured/internal/doctor"
+	"github.com/kured-host/kured/internal/status"
 	"github.com/kured-host/kured/internal/terminal"
 )
 
@@ -34,7 +35,7 @@ func Findings(w io.Writer, f Format, found []doctor.Finding) error {
 			fmt.Fprintf(&b, "%-7s  %-*s  -> %s\n", "", width, "", f.Remedy)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d ok, %d to be warned of, %d failed\n", count[doctor.OK], count[doctor.Warning], count[doctor.Fail])
+	fmt.Fprintf(&b, "\n%d ok, %s, %d failed\n", count[doctor.OK], status.Count(count[doctor.Warning], "warning"), count[doctor.Fail])
 	_, err := io.WriteString(w, b.String())
 	return err
 }

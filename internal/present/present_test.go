@@ -48,7 +48,7 @@ warning  boot id  strange
                   -> look
 fail     x        gone
 
-1 ok, 1 to be warned of, 1 failed
+1 ok, 1 warning, 1 failed
 `
 	if b.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
