@@ -107,7 +107,7 @@ func ownWord(m member) Row {
 }
 
 // earlier is the problem of an announcement that is of another boot than the kubelet reports.
-const earlier = "it said so in an earlier boot"
+const earlier = "that is what it said before its last boot"
 
 func (r *Row) problem(what string) {
 	if r.Problem != "" {

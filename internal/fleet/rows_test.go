@@ -67,7 +67,7 @@ func TestRows(t *testing.T) {
 		{"garbage", nodes(map[string]string{"n": "\x1b[2J"}), nil, "unknown   0 its announcement cannot be read: no JSON object with a version v"},
 		{"of a newer kured", nodes(map[string]string{"n": `{"v":2}`}), nil, "unknown   0 its announcement cannot be read: version 2, this kured reads version 1"},
 		{"of an earlier boot", nodes(map[string]string{"n": says(node.Announcement{Phase: status.Blocked, Reason: status.Inhibited, Boot: bootB})}), nil,
-			"blocked inhibited  0 it said so in an earlier boot"},
+			"blocked inhibited  0 that is what it said before its last boot"},
 		{"claims to drain", nodes(map[string]string{"n": says(node.Announcement{Phase: status.Draining, Cycle: bootA})}), nil,
 			"draining   0 it says draining and does not hold the lock"},
 		{"claims to hold and waits", nodes(map[string]string{"n": says(node.Announcement{Phase: status.Draining, Cycle: bootA})}),

@@ -81,11 +81,11 @@ func TestRow(t *testing.T) {
 		r    fleet.Row
 		want string
 	}{
-		{fleet.Row{Node: "node-a", Phase: fleet.Unknown, Problem: "it said so in an earlier boot"}, `
+		{fleet.Row{Node: "node-a", Phase: fleet.Unknown, Problem: "that is what it said before its last boot"}, `
 node:     node-a, as the API server knows it
 phase:    unknown
 state:    NotReady
-problem:  it said so in an earlier boot
+problem:  that is what it said before its last boot
 `},
 		{fleet.Row{Node: "node-a", Phase: status.Draining, Reason: status.DrainBlocked, Detail: "web\x1b[2J", Since: now.Add(-90 * time.Second), Lock: fleet.Holds, Ready: true, Cordoned: true, Rebooted: now.Add(-49 * time.Hour)}, `
 node:     node-a, as the API server knows it
