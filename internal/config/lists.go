@@ -29,12 +29,12 @@ func (v *validator) schedule(c Config) {
 	v.remaining(c)
 	for i, f := range c.Freezes {
 		p := place{table: "freeze", index: i + 1}
-		zone := c.Schedule.TimeZone
-		zoned := []place{at("schedule", "time_zone")}
+		zoned := at("schedule", "time_zone")
 		if f.TimeZone != "" {
-			zone, zoned[0] = f.TimeZone, p.in("time_zone")
-			v.zone(p.in("time_zone"), f.TimeZone)
+			zoned = p.in("time_zone")
+			v.zone(zoned, f.TimeZone)
 		}
+		zone, _ := c.zone(f.TimeZone) // what is wrong with it is told
 		v.freeze(p, f, zone, zoned)
 	}
 }
@@ -87,8 +87,8 @@ func (v *validator) window(p place, w Window) {
 	}
 }
 
-// freeze does the same for a freeze. zoned is where its zone comes from.
-func (v *validator) freeze(p place, f Freeze, zone string, zoned []place) {
+// freeze does the same for a freeze. zone is nil if there is none of the name at zoned.
+func (v *validator) freeze(p place, f Freeze, zone *time.Location, zoned place) {
 	const early, late = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
 	wrong := func(key, from, until string) bool {
 		_, err := schedule.ParseFreeze(from, until, "", time.UTC)
@@ -107,13 +107,10 @@ func (v *validator) freeze(p place, f Freeze, zone string, zoned []place) {
 	case wrong("from", f.From, late):
 		wrong("until", early, f.Until)
 	case wrong("until", early, f.Until):
+	case zone == nil:
 	default:
-		location, err := time.LoadLocation(zone)
-		if err != nil {
-			return // reported where it stands
-		}
-		if _, err := schedule.ParseFreeze(f.From, f.Until, "", location); err != nil {
-			v.clash(p.in("until"), append(zoned, p.in("from")), "%s", strings.TrimPrefix(err.Error(), "until "))
+		if _, err := schedule.ParseFreeze(f.From, f.Until, "", zone); err != nil {
+			v.clash(p.in("until"), []place{zoned, p.in("from")}, "%s", strings.TrimPrefix(err.Error(), "until "))
 		}
 	}
 	if oneLine(f.Reason) != f.Reason {

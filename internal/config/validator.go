@@ -136,13 +136,10 @@ func (v *validator) file(p place, path string) {
 	}
 }
 
-func (v *validator) zone(p place, name string) *time.Location {
-	zone, err := time.LoadLocation(name)
-	if err != nil || name == "" {
+func (v *validator) zone(p place, name string) {
+	if _, err := time.LoadLocation(name); err != nil || name == "" {
 		v.add(p, "%s is not a time zone that this machine knows, such as \"Europe/Berlin\", \"UTC\" or \"Local\"", text(name))
-		return nil
 	}
-	return zone
 }
 
 func (v *validator) paths(p place, paths []string) {
