@@ -62,11 +62,7 @@ func completeNodes(cmd *cobra.Command, given []string, _ string) ([]cobra.Comple
 	if len(given) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx := cmd.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	ctx, cancel := context.WithTimeout(ctx, completeWithin)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
 	defer cancel()
 	o, err := openLock(ctx, cmd)
 	if err != nil {
