@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/kured-host/kured/internal/alert"
 	"github.com/kured-host/kured/internal/config"
+	"github.com/kured-host/kured/internal/present"
 )
 
 // configPath is where the packages put the configuration.
@@ -47,7 +49,12 @@ func newConfig() *cobra.Command {
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	parent.AddCommand(&cobra.Command{
+	parent.AddCommand(newConfigCheck(), newConfigShow(), newConfigSchema())
+	return parent
+}
+
+func newConfigCheck() *cobra.Command {
+	return &cobra.Command{
 		Use:               "check [FILE]",
 		Short:             "Say what is wrong with a configuration file and its drop-ins, " + configPath + " by default",
 		Args:              args(cobra.MaximumNArgs(1)),
@@ -69,9 +76,7 @@ func newConfig() *cobra.Command {
 			}
 			return listFiles(cmd.OutOrStdout(), path)
 		},
-	})
-	parent.AddCommand(newConfigShow(), newConfigSchema())
-	return parent
+	}
 }
 
 // checkHTTPFiles reads the files of HTTP options and what they name. The daemon
@@ -111,4 +116,44 @@ func listFiles(out io.Writer, path string) error {
 		}
 	}
 	return nil
+}
+
+func newConfigShow() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [FILE]",
+		Short: "Show the configuration in force, and where each value is from",
+		Long: `Show the configuration in force, as TOML: that of the file, ` + configPath + `
+by default, of its drop-ins and of the defaults. Behind each value is the file
+and line where it is from. Addresses of notices are secrets and not shown.`,
+		Args:              args(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: files,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			path := configPath
+			if len(given) == 1 {
+				path = given[0]
+			}
+			all, err := config.Settings(path, len(given) == 0)
+			if err != nil {
+				return &exitError{exitConfig, err}
+			}
+			return present.Settings(cmd.OutOrStdout(), all)
+		},
+	}
+}
+
+// schema is written by `make docs` from the structs of internal/config.
+//
+//go:embed kured.schema.json
+var schema string
+
+func newConfigSchema() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON schema (draft 2020-12) of the configuration, for editors",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write([]byte(schema))
+			return err
+		},
+	}
 }
