@@ -158,10 +158,10 @@ blocks: The node is not Ready in this boot yet. It stays cordoned, and keeps the
   do: "kubectl describe node node-b" and "systemctl status kubelet" tell why. When it is repaired the rest goes by itself.
 then: when the node is well it is uncordoned and the lock is released; until then the lock is kept
 `},
-		{"not well, and has given up the lock", status.Status{Node: "node-b", Phase: status.Returning, Reason: status.NotReady, Detail: "NodeStatusUnknown", Since: now}, nil, `
+		{"not well, and has given up the lock", status.Status{Node: "node-b", Phase: status.Returning, Reason: status.GaveUp, Detail: "the kubelet reports NotReady", Since: now}, nil, `
 now: node-b is returning, for 0 s, since Mon 20:48 CET. The node has booted anew. kured-uncordon.service waits until it has proved that it is well, then uncordons it and releases the lock.
-blocks: the node is not Ready in this boot yet: NodeStatusUnknown
-  do: "kubectl describe node node-b" and "systemctl status kubelet" tell why. When it is repaired the rest goes by itself.
+blocks: the node was not well in time: the kubelet reports NotReady
+  do: Repair it: "kubectl describe node node-b" and "journalctl -u kured-uncordon" tell what is missing. The rest goes by itself.
 then: when the node is well it is uncordoned; it holds no lock any more
 `},
 		{"well, and keeps the lock a while", status.Status{Node: "node-b", Phase: status.Returning, Reason: status.ReleaseDelayed, Detail: "the lock is released at 2026-11-23T19:52:00Z", Since: now, Next: in(4 * time.Minute), Held: in(-time.Hour)}, nil, `

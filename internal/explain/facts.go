@@ -77,6 +77,8 @@ func lead(r status.Reason) string {
 		return "the node is not Ready in this boot yet"
 	case status.PodsNotReady:
 		return "pods of DaemonSets are not Ready yet"
+	case status.GaveUp:
+		return "the node was not well in time"
 	case status.Settling:
 		return "the node has to stay Ready for a while"
 	}
