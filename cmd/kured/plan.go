@@ -183,7 +183,7 @@ func (p *plan) nearGates() gate.Set {
 		gate.Schedule{Schedule: p.schedule, Now: time.Now},
 		gate.Uptime{Min: time.Duration(p.cfg.Reboot.MinUptime), Up: gate.SinceBoot, Now: time.Now},
 		gate.Pause{Path: p.pauseFile(), Now: time.Now},
-		gate.Inhibitors{Login: p.login},
+		gate.Inhibitors{Login: p.login, Announced: p.cfg.Reboot.Delay > 0},
 	}}
 }
 
@@ -259,6 +259,9 @@ type host struct {
 }
 
 func (h host) Reboot(ctx context.Context, confirmWithin time.Duration) error {
+	if other := (*logind.ScheduledError)(nil); errors.As(h.MayReboot(ctx), &other) {
+		h.log.Warn("this reboot comes instead of another: " + other.Error())
+	}
 	if h.message != "" {
 		if err := h.Tell(ctx, h.message); err != nil {
 			h.log.Warn("those who are logged in are not told why: " + err.Error())

@@ -30,8 +30,8 @@ type Verdict struct {
 	// package manager does: a node that is drained already waits for it a while
 	// instead of rolling back.
 	Passing bool
-	// Unsure says that the gate could not find out. What mends that need not be
-	// anything that a Watcher notices, such as a logind that hung.
+	// Unsure says that a Watcher need not notice what ends this: the gate could
+	// not find out, for a logind that hung perhaps, or it is not told.
 	Unsure bool
 
 	by int // which gate of a Set closes it, from 1; 0: none

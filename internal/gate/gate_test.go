@@ -249,12 +249,12 @@ func TestSentinel(t *testing.T) {
 }
 
 type login struct {
-	can  string
+	no   error // to a reboot
 	held []logind.Inhibitor
 	err  error
 }
 
-func (l login) CanReboot(context.Context) (string, error) { return l.can, l.err }
+func (l login) MayReboot(context.Context) error { return l.no }
 func (l login) BlockInhibitors(context.Context) ([]logind.Inhibitor, error) {
 	return l.held, l.err
 }
@@ -262,24 +262,29 @@ func (l login) WatchInhibitors(context.Context) (<-chan struct{}, error) { retur
 
 func TestInhibitors(t *testing.T) {
 	apt := logind.Inhibitor{What: "shutdown", Who: "apt", Why: "upgrading", Mode: "block", PID: 4711}
+	at := time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
+	poweroff, reboot := &logind.ScheduledError{Type: "poweroff", At: at}, &logind.ScheduledError{Type: "reboot", At: at}
 	for _, c := range []struct {
-		name    string
-		login   login
-		open    bool
-		reason  status.Reason
-		passing bool
-		detail  string
+		name      string
+		login     login
+		announced bool
+		reason    status.Reason // "": open
+		detail    string
 	}{
-		{"nothing", login{can: "yes"}, true, "", false, ""},
-		{"apt", login{can: "yes", held: []logind.Inhibitor{apt}}, false, status.Inhibited, true, "4711"},
-		{"five", login{can: "yes", held: []logind.Inhibitor{apt, apt, apt, apt, apt}}, false, status.Inhibited, true, "and 2 more"},
-		{"cannot", login{can: "na"}, false, status.LogindUnavailable, false, `"na"`},
-		{"no answer", login{}, false, status.LogindUnavailable, false, `""`},
-		{"no bus", login{err: errors.New("no bus")}, false, status.LogindUnavailable, false, "no bus"},
+		{"nothing", login{}, false, "", ""},
+		{"apt", login{held: []logind.Inhibitor{apt}}, false, status.Inhibited, "4711"},
+		{"five", login{held: []logind.Inhibitor{apt, apt, apt, apt, apt}}, false, status.Inhibited, "and 2 more"},
+		{"apt, and a power-off", login{held: []logind.Inhibitor{apt}, no: poweroff}, false, status.Inhibited, "4711"},
+		{"power-off", login{no: poweroff}, false, status.ShutdownScheduled, "scheduled a poweroff at 2026-11-23T18:00:00Z"},
+		{"reboot", login{no: reboot}, false, "", ""},
+		{"reboot in the announcement's place", login{no: reboot}, true, status.ShutdownScheduled, "scheduled a reboot at 2026-11-23T18:00:00Z"},
+		{"cannot", login{no: errors.New("cannot")}, false, status.LogindUnavailable, "cannot"},
+		{"no bus", login{err: errors.New("no bus")}, false, status.LogindUnavailable, "no bus"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := Inhibitors{c.login}.Check(t.Context(), Before)
-			if v.Open != c.open || v.Reason != c.reason || v.Passing != c.passing || v.Unsure != (v.Reason == status.LogindUnavailable) || !strings.Contains(v.Detail, c.detail) {
+			v := Inhibitors{c.login, c.announced}.Check(t.Context(), Before)
+			if v.Open != (c.reason == "") || v.Reason != c.reason || v.Passing != (c.reason == status.Inhibited) ||
+				v.Unsure != (c.reason == status.LogindUnavailable || c.reason == status.ShutdownScheduled) || !strings.Contains(v.Detail, c.detail) {
 				t.Errorf("%+v", v)
 			}
 		})

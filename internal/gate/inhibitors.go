@@ -2,7 +2,7 @@ package gate
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"github.com/kured-host/kured/internal/logind"
 	"github.com/kured-host/kured/internal/status"
@@ -10,22 +10,28 @@ import (
 
 // Login is what the inhibitor gate asks of logind.
 type Login interface {
-	CanReboot(ctx context.Context) (string, error)
 	BlockInhibitors(ctx context.Context) ([]logind.Inhibitor, error)
+	MayReboot(ctx context.Context) error // *logind.ScheduledError: but somebody has scheduled a shutdown
 	WatchInhibitors(ctx context.Context) (<-chan struct{}, error)
 }
 
-// Inhibitors is open while nobody holds a block inhibitor against shutdown and
-// logind would reboot. It looks itself because logind before systemd 257 lets
-// root pass block inhibitors (systemd-inhibit(1), org.freedesktop.login1(5)).
+// Inhibitors is open while nobody holds a block inhibitor against shutdown,
+// nobody has scheduled a shutdown that the reboot would foil, and logind would
+// reboot. It looks itself because logind before systemd 257 lets root pass block
+// inhibitors (systemd-inhibit(1), org.freedesktop.login1(5)), and every logind
+// forgets what is scheduled when it is told to reboot.
 type Inhibitors struct {
 	Login Login
+	// Announced says that the reboot will be announced, for which logind's schedule
+	// has but one place. Otherwise a reboot that somebody has scheduled is in
+	// nobody's way: this one does the same, when it is the node's turn, and drained.
+	Announced bool
 }
 
 // Name implements Gate.
 func (Inhibitors) Name() status.Gate { return status.GateInhibitors }
 
-// Check asks logind for the inhibitors, then whether it can reboot at all.
+// Check asks logind for the inhibitors, then whether it may reboot at all.
 func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 	held, err := g.Login.BlockInhibitors(ctx)
 	if err != nil {
@@ -38,16 +44,18 @@ func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 		}
 		return Verdict{Reason: status.Inhibited, Detail: status.Few(names, most), Passing: true}
 	}
-	switch answer, err := g.Login.CanReboot(ctx); {
-	case err != nil:
+	var other *logind.ScheduledError
+	switch err := g.Login.MayReboot(ctx); {
+	case err == nil, errors.As(err, &other) && other.Reboots() && !g.Announced:
+		return Verdict{Open: true}
+	case other != nil: // before systemd 257 nobody tells that it is cancelled
+		return Verdict{Reason: status.ShutdownScheduled, Detail: err.Error(), Unsure: true}
+	default:
 		return Verdict{Reason: status.LogindUnavailable, Detail: err.Error(), Unsure: true}
-	case answer != "yes":
-		return Verdict{Reason: status.LogindUnavailable, Detail: fmt.Sprintf("logind answers %q when asked whether this machine can reboot", answer), Unsure: true}
 	}
-	return Verdict{Open: true}
 }
 
-// Watch signals when an inhibitor came or went.
+// Watch signals when an inhibitor came or went, or what is scheduled changed.
 func (g Inhibitors) Watch(ctx context.Context) (<-chan struct{}, error) {
 	return g.Login.WatchInhibitors(ctx)
 }

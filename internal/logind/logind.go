@@ -138,9 +138,9 @@ func (m Manager) query(ctx context.Context, method string) ([]any, error) {
 	return body, nil
 }
 
-// WatchInhibitors sends a value when block inhibitors may have changed: one came or went, or logind left the bus.
-// Several changes may come as one. The channel is closed when ctx ends, or the bus or logind is lost. Watch first
-// and call BlockInhibitors then, or a change in between goes unnoticed.
+// WatchInhibitors sends a value when block inhibitors may have changed: one came or went, or logind left the bus; and
+// since systemd 257 when what is scheduled has changed. Several changes may come as one. The channel is closed when ctx
+// ends, or the bus or logind is lost. Watch first and call BlockInhibitors then, or a change in between goes unnoticed.
 func (m Manager) WatchInhibitors(ctx context.Context) (<-chan struct{}, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s, err := m.open(ctx, true)
@@ -153,7 +153,7 @@ func (m Manager) WatchInhibitors(ctx context.Context) (<-chan struct{}, error) {
 		defer cancel()
 		defer close(changed)
 		for signal := range s.signals { // closed with the connection, which closes with ctx
-			if s.inhibitorsChanged(signal) || s.ownerGone(signal) {
+			if s.inhibitorsChanged(signal) || s.propertyChanged(signal, "ScheduledShutdown") || s.ownerGone(signal) {
 				select {
 				case changed <- struct{}{}:
 				default:

@@ -59,6 +59,7 @@ func TestPreparingForShutdown(t *testing.T) {
 func queries(m Manager) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"CanReboot":       func(ctx context.Context) error { _, err := m.CanReboot(ctx); return err },
+		"MayReboot":       m.MayReboot,
 		"BlockInhibitors": func(ctx context.Context) error { _, err := m.BlockInhibitors(ctx); return err },
 		"Preparing":       func(ctx context.Context) error { _, err := m.PreparingForShutdown(ctx); return err },
 		"Watch":           func(ctx context.Context) error { _, err := m.WatchInhibitors(ctx); return err },
@@ -80,7 +81,7 @@ func TestQueryErrors(t *testing.T) {
 		{"killed", func(f *fakelogin1.Login1) { f.AnswerQueries(fakelogin1.Answer{Loss: fakelogin1.BusGone}) }, "broke"},
 		{"vanished", func(f *fakelogin1.Login1) { f.AnswerQueries(fakelogin1.Answer{Loss: fakelogin1.LoginGone}) }, "without replying"},
 	} {
-		for _, query := range []string{"CanReboot", "BlockInhibitors", "Preparing", "Watch"} {
+		for _, query := range []string{"CanReboot", "MayReboot", "BlockInhibitors", "Preparing", "Watch"} {
 			t.Run(test.name+"/"+query, func(t *testing.T) {
 				t.Parallel()
 				f := fakelogin1.Start(t)
@@ -219,6 +220,9 @@ func TestWatchInhibitors(t *testing.T) {
 		t.Error("a delay inhibitor was told of")
 	case <-time.After(50 * time.Millisecond):
 	}
+	f.SetVersion("257.13")
+	f.Schedule("poweroff", time.Now().Add(time.Hour))
+	next("scheduled", true)
 	cancel()
 	next("context ended", false)
 

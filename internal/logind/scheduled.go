@@ -3,6 +3,7 @@ package logind
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -21,6 +22,30 @@ func (e *ScheduledError) Error() string {
 		return fmt.Sprintf("somebody shuts this machine down (%s)", e.Type)
 	}
 	return fmt.Sprintf("somebody has scheduled a %s at %s, shutdown -c cancels it", e.Type, e.At.Format(time.RFC3339))
+}
+
+// Reboots tells whether the machine is up again after it.
+func (e *ScheduledError) Reboots() bool {
+	return slices.Contains([]string{"reboot", "kexec", "soft-reboot"}, e.Type)
+}
+
+// MayReboot is nil if logind would reboot now for this caller, and nobody else has scheduled a shutdown, which a reboot
+// would make logind forget. A [*ScheduledError] says that only the latter is in the way. Who blocks a shutdown is another
+// question: see [Manager.BlockInhibitors].
+func (m Manager) MayReboot(ctx context.Context) error {
+	answer, err := m.CanReboot(ctx)
+	if err != nil {
+		return err
+	}
+	if answer != "yes" {
+		return fmt.Errorf("logind answers %q when asked whether this machine can reboot", answer)
+	}
+	conn, err := m.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return m.unscheduled(ctx, conn, service)
 }
 
 // unscheduled is a [*ScheduledError] while somebody else has scheduled a shutdown.

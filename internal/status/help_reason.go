@@ -29,6 +29,11 @@ func helpHere(r Reason) Help {
 			`A program holds a block inhibitor against shutdown, as package managers do while they work. Before the cordon kured waits for it, afterwards for gates.inhibitor_patience.`,
 			`Nothing to do while that program works. "systemd-inhibit --list" shows who it is and why.`,
 		}
+	case ShutdownScheduled:
+		return Help{
+			`Somebody has scheduled that this machine goes down and stays off, or where reboot.delay is set any shutdown. A reboot would foil that, so nothing is begun, and a cycle that runs is rolled back.`,
+			`Nothing to do if it is meant. "shutdown --show" tells what is scheduled, "shutdown -c" cancels it.`,
+		}
 	case LogindUnavailable:
 		return Help{
 			`systemd-logind does not answer on the system bus, or says that this machine cannot reboot.`,

@@ -69,7 +69,7 @@ func TestEveryWordHasHelp(t *testing.T) {
 
 // known is what a person is told to run. That the subcommands exist is the
 // business of cmd/kured's tests.
-var known = regexp.MustCompile(`^(kured [a-z]|kubectl [a-z-]|systemctl [a-z]|journalctl -u |systemd-inhibit --list$|shutdown -c$|df |rm /var/lib/kured/reboots\.json$)`)
+var known = regexp.MustCompile(`^(kured [a-z]|kubectl [a-z-]|systemctl [a-z]|journalctl -u |systemd-inhibit --list$|shutdown (-c|--show)$|df |rm /var/lib/kured/reboots\.json$)`)
 
 // commandsIn are the texts in double quotes.
 func commandsIn(t *testing.T, text string) []string {

@@ -54,6 +54,7 @@ const (
 
 	// The gates.
 	Inhibited         Reason = "inhibited"
+	ShutdownScheduled Reason = "shutdown-scheduled"
 	LogindUnavailable Reason = "logind-unavailable"
 	RebootBudget      Reason = "reboot-budget"
 	BudgetUnreadable  Reason = "budget-unreadable"
@@ -129,7 +130,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		SentinelGone, SentinelUnreadable,
-		Inhibited, LogindUnavailable, RebootBudget, BudgetUnreadable, UptimeShort,
+		Inhibited, ShutdownScheduled, LogindUnavailable, RebootBudget, BudgetUnreadable, UptimeShort,
 		OutsideWindow, WindowEnding, PauseUnreadable, BlockingPods, PodsUnreadable, RivalHolds, RivalUnreadable,
 		AlertsFiring, AlertsUnreadable, QueryBlocks, QueryUnreadable, DrainBlocked,
 		LockFull, BehindOthers, RoomFull, LockUnreadable, LockMissing, EntryForeign, LockLost,

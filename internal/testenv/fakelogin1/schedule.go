@@ -279,8 +279,12 @@ func (l *Login1) elapse() {
 	if p.Type == "" || l.closed {
 		return
 	}
-	l.resetSchedule()
-	if !p.dry && !l.preparing {
+	if p.dry {
+		l.resetSchedule()
+		return
+	}
+	l.stopTimer() // and what it shows stays
+	if !l.preparing {
 		l.begin()
 	}
 }
