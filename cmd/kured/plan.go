@@ -208,6 +208,7 @@ func (p *plan) settings() cycle.Settings {
 		BackOff:       time.Duration(c.Retry.Initial),
 		BackOffMax:    time.Duration(c.Retry.Max),
 		Overdue:       time.Duration(c.Reboot.Overdue),
+		WayBack:       p.returnsWithin(),
 		TooLong:       time.Duration(c.Gates.TooLong),
 		Preflight:     map[string]cycle.PreflightMode{"off": cycle.PreflightOff, "warn": cycle.PreflightWarn, "block": cycle.PreflightBlock}[c.Drain.Preflight],
 		DryRun:        c.Reboot.DryRun,

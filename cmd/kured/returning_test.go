@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kured-host/kured/internal/config"
 	"github.com/kured-host/kured/internal/status"
 )
 
@@ -42,5 +43,16 @@ func TestReturningIsTold(t *testing.T) {
 	path.remove()
 	if s := path.complete(waits); s.Detail != waits.Detail {
 		t.Errorf("removed: %+v", s)
+	}
+}
+
+// The daemon gives the way back the time that it takes on purpose.
+func TestWayBackMayTakeItsTime(t *testing.T) {
+	cfg := config.Default()
+	cfg.Return.Settle, cfg.Return.ReleaseDelay = config.Duration(20*time.Minute), config.Duration(time.Minute)
+	cfg.Hooks.Timeout = config.Duration(time.Minute)
+	p := testPlan(t, t.TempDir(), "unix:path=/nonexistent", "0123456789abcdef0123456789abcdef", cfg)
+	if got := p.settings().WayBack; got != 23*time.Minute { // with hooks before and after the uncordon
+		t.Errorf("%s", got)
 	}
 }
