@@ -483,6 +483,29 @@ func TestPluginThatHangs(t *testing.T) {
 	}
 }
 
+// A timeout(1) that knows short options alone, as that of BusyBox, does as well.
+func TestPluginWithAnotherTimeout(t *testing.T) {
+	api := newFakeAPI(t)
+	api.tokens["token"] = "system:node:node-a"
+	f := files{t.TempDir()}
+	f.write(t, "ca.crt", api.ca.pem)
+	for name, script := range map[string]string{
+		"timeout": `case $1 in --*) exit 1;; esac; [ "$1 $2" = "-k5 30" ] && shift 2 && exec "$@"`,
+		"plugin":  `echo '{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": {"token": "token"}}'`,
+	} {
+		f.write(t, name, []byte("#!/bin/sh\n"+script+"\n"))
+		if err := os.Chmod(f.path(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", f.path("")+":"+os.Getenv("PATH"))
+	c, err := Connect(t.Context(), Options{Kubeconfig: f.kubeconfig(t, api.URL, "{exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin}}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.CloseIdle()
+}
+
 func TestRequestsAreCounted(t *testing.T) {
 	api := newFakeAPI(t)
 	_, path := kubelet(t, api, "system:node:node-a")

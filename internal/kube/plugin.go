@@ -14,8 +14,9 @@ import (
 // pluginTime is how long a credential plugin may take. Some ask a server.
 const pluginTime = 30 * time.Second
 
-// killAfter, of timeout(1): how long a plugin may take to stop, in seconds.
-const killAfter = "--kill-after=5"
+// killAfter, of timeout(1): how long a plugin may take to stop, in seconds. The
+// timeout of BusyBox knows it by its short name alone.
+const killAfter = "-k5"
 
 // limitPlugin lets a credential plugin run for no longer than that. client-go
 // waits for it without end and without looking at the context, and keeps all who
