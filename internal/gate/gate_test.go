@@ -264,25 +264,30 @@ func TestInhibitors(t *testing.T) {
 	apt := logind.Inhibitor{What: "shutdown", Who: "apt", Why: "upgrading", Mode: "block", PID: 4711}
 	at := time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 	poweroff, reboot := &logind.ScheduledError{Type: "poweroff", At: at}, &logind.ScheduledError{Type: "reboot", At: at}
+	begun := &logind.ScheduledError{Type: "poweroff", Begun: true}
 	for _, c := range []struct {
 		name      string
 		login     login
 		announced bool
+		at        Moment
 		reason    status.Reason // "": open
 		detail    string
 	}{
-		{"nothing", login{}, false, "", ""},
-		{"apt", login{held: []logind.Inhibitor{apt}}, false, status.Inhibited, "4711"},
-		{"five", login{held: []logind.Inhibitor{apt, apt, apt, apt, apt}}, false, status.Inhibited, "and 2 more"},
-		{"apt, and a power-off", login{held: []logind.Inhibitor{apt}, no: poweroff}, false, status.Inhibited, "4711"},
-		{"power-off", login{no: poweroff}, false, status.ShutdownScheduled, "scheduled a poweroff at 2026-11-23T18:00:00Z"},
-		{"reboot", login{no: reboot}, false, "", ""},
-		{"reboot in the announcement's place", login{no: reboot}, true, status.ShutdownScheduled, "scheduled a reboot at 2026-11-23T18:00:00Z"},
-		{"cannot", login{no: errors.New("cannot")}, false, status.LogindUnavailable, "cannot"},
-		{"no bus", login{err: errors.New("no bus")}, false, status.LogindUnavailable, "no bus"},
+		{"nothing", login{}, false, Before, "", ""},
+		{"apt", login{held: []logind.Inhibitor{apt}}, false, Before, status.Inhibited, "4711"},
+		{"five", login{held: []logind.Inhibitor{apt, apt, apt, apt, apt}}, false, Before, status.Inhibited, "and 2 more"},
+		{"apt, and a power-off", login{held: []logind.Inhibitor{apt}, no: poweroff}, false, Before, status.Inhibited, "4711"},
+		{"power-off", login{no: poweroff}, false, Before, status.ShutdownScheduled, "scheduled a poweroff at 2026-11-23T18:00:00Z"},
+		{"power-off, holding the lock", login{no: poweroff}, false, Within, status.ShutdownScheduled, "poweroff"},
+		{"power-off has begun", login{no: begun}, false, Before, status.ShutdownScheduled, "shuts this machine down (poweroff)"},
+		{"power-off has begun, holding the lock", login{no: begun}, false, Within, "", ""},
+		{"reboot", login{no: reboot}, false, Before, "", ""},
+		{"reboot in the announcement's place", login{no: reboot}, true, Before, status.ShutdownScheduled, "scheduled a reboot at 2026-11-23T18:00:00Z"},
+		{"cannot", login{no: errors.New("cannot")}, false, Before, status.LogindUnavailable, "cannot"},
+		{"no bus", login{err: errors.New("no bus")}, false, Before, status.LogindUnavailable, "no bus"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := Inhibitors{c.login, c.announced}.Check(t.Context(), Before)
+			v := Inhibitors{c.login, c.announced}.Check(t.Context(), c.at)
 			if v.Open != (c.reason == "") || v.Reason != c.reason || v.Passing != (c.reason == status.Inhibited) ||
 				v.Unsure != (c.reason == status.LogindUnavailable || c.reason == status.ShutdownScheduled) || !strings.Contains(v.Detail, c.detail) {
 				t.Errorf("%+v", v)

@@ -32,7 +32,7 @@ type Inhibitors struct {
 func (Inhibitors) Name() status.Gate { return status.GateInhibitors }
 
 // Check asks logind for the inhibitors, then whether it may reboot at all.
-func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
+func (g Inhibitors) Check(ctx context.Context, at Moment) Verdict {
 	held, err := g.Login.BlockInhibitors(ctx)
 	if err != nil {
 		return Verdict{Reason: status.LogindUnavailable, Detail: err.Error(), Unsure: true}
@@ -47,6 +47,8 @@ func (g Inhibitors) Check(ctx context.Context, _ Moment) Verdict {
 	var other *logind.ScheduledError
 	switch err := g.Login.MayReboot(ctx); {
 	case err == nil, errors.As(err, &other) && other.Reboots() && !g.Announced:
+		return Verdict{Open: true}
+	case other != nil && other.Begun && at == Within: // the lock stays where it is while the machine goes down
 		return Verdict{Open: true}
 	case other != nil: // before systemd 257 nobody tells that it is cancelled
 		return Verdict{Reason: status.ShutdownScheduled, Detail: err.Error(), Unsure: true}

@@ -13,12 +13,13 @@ import (
 
 // ScheduledError says that somebody else has scheduled a shutdown (shutdown(8)), or has begun one. It is left alone.
 type ScheduledError struct {
-	Type string    // "reboot", "poweroff", "halt", …
-	At   time.Time // when; 1970 for a shutdown that has begun
+	Type  string    // "reboot", "poweroff", "halt", …
+	At    time.Time // when
+	Begun bool      // it is under way
 }
 
 func (e *ScheduledError) Error() string {
-	if e.At.Year() < 2000 { // logind has no time for it, or that of another clock
+	if e.Begun {
 		return fmt.Sprintf("somebody shuts this machine down (%s)", e.Type)
 	}
 	return fmt.Sprintf("somebody has scheduled a %s at %s, shutdown -c cancels it", e.Type, e.At.Format(time.RFC3339))
@@ -54,14 +55,15 @@ func (m Manager) unscheduled(ctx context.Context, conn *dbus.Conn, dest string) 
 	if err != nil || now.none() || now.ours() {
 		return err
 	}
-	if !now.time().After(m.wall(time.Now()).Add(-leeway)) {
+	other := now.others()
+	if !other.At.After(m.wall(time.Now()).Add(-leeway)) {
 		// It has begun, or came to nothing: logind goes on showing what failed, what was taken back, and every suspend
 		// (method_do_shutdown_or_sleep and match_job_removed in logind-dbus.c).
-		if going, err := preparing(ctx, conn, dest, 0); err != nil || !going {
+		if other.Begun, err = preparing(ctx, conn, dest, 0); err != nil || !other.Begun {
 			return err
 		}
 	}
-	return now.others()
+	return other
 }
 
 // schedule is logind's property ScheduledShutdown.
@@ -74,9 +76,9 @@ func (s schedule) none() bool      { return s.kind == "" }
 func (s schedule) ours() bool      { return s.kind == "reboot" && s.usec%1_000_000 == mark }
 func (s schedule) time() time.Time { return time.UnixMicro(int64(s.usec)) }
 
-// others is the error that it is not ours.
+// others is the error that it is not ours. What has begun without a schedule has no time.
 func (s schedule) others() *ScheduledError {
-	return &ScheduledError{Type: status.Clean(s.kind, maxText), At: s.time()}
+	return &ScheduledError{Type: status.Clean(s.kind, maxText), At: s.time(), Begun: s.usec == 0}
 }
 
 // shownFor is what the schedule shows of a reboot at a time on the wall.

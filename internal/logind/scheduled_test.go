@@ -38,6 +38,11 @@ func TestMayReboot(t *testing.T) {
 			f.Schedule("poweroff", time.Now())
 			until(t, "to begin", f.Preparing)
 		}, "poweroff", "somebody has scheduled a poweroff at 20"},
+		{"under way for long", func(t *testing.T, f *fakelogin1.Login1, m Manager) {
+			f.Inhibit("kubelet", "shutdown", "delay", "pods first")
+			f.Schedule("poweroff", time.Now().Add(-time.Minute))
+			until(t, "to begin", f.Preparing)
+		}, "poweroff", "somebody shuts this machine down (poweroff)"},
 		{"another one's that was taken back", func(t *testing.T, f *fakelogin1.Login1, m Manager) {
 			if err := m.Reboot(t.Context(), long); err != nil {
 				t.Error(err)
