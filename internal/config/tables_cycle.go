@@ -145,8 +145,8 @@ type Reboot struct {
 	Method string `toml:"method"`
 
 	// Announce the reboot this long before, to those who are logged in and in
-	// "shutdown --show". "shutdown -c" stops it. It needs the place of what somebody
-	// else has scheduled there, so then nothing is begun. At most "24h".
+	// "shutdown --show". "shutdown -c" stops it. logind has room for one shutdown:
+	// while somebody else has scheduled one, nothing is begun. At most "24h".
 	Delay Duration `toml:"delay"`
 
 	// What they are told, beside logind's own words. Empty: only these.
