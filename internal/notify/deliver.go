@@ -14,6 +14,9 @@ var (
 	errHanging  = errors.New("too many earlier sends have no answer yet")
 )
 
+// someTold is an error after which another try would tell those who know already.
+type someTold struct{ error }
+
 // pace says how patiently a message is delivered.
 type pace struct {
 	limit time.Duration // of one send
@@ -111,8 +114,12 @@ func (n *Notifier) deliver(t *target, m item, missed int) bool {
 		if errors.Is(err, errStopped) {
 			return false
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			log.Debug("notification sent")
+			return true
+		case errors.As(err, new(someTold)):
+			log.Warn("notification sent, but not to all", "err", err)
 			return true
 		}
 		left := n.patience(t) - time.Since(m.told)

@@ -42,7 +42,10 @@ func (n *Notifier) send(t *target, text string) (err error) {
 			err = fmt.Errorf("panic in shoutrrr: %v", fault)
 		}
 		if err != nil {
-			err = errors.New(hidden.hide(err.Error()))
+			some := errors.As(err, new(someTold))
+			if err = errors.New(hidden.hide(err.Error())); some {
+				err = someTold{err}
+			}
 		}
 	}()
 	s, err := n.open(address)

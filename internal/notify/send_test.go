@@ -353,6 +353,47 @@ func TestTelegram(t *testing.T) {
 	}
 }
 
+// A chat that has removed the bot keeps no other from its message, and none gets it twice for that.
+func TestTelegramChatThatIsGone(t *testing.T) {
+	var told []string
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var message struct {
+			Chat string `json:"chat_id"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&message); err != nil {
+			t.Error(err)
+		}
+		told = append(told, message.Chat)
+		if message.Chat == "@gone" {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"ok": false, "error_code": 403, "description": "bot was kicked from AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw5"}`)
+			return
+		}
+		fmt.Fprint(w, `{"ok": true}`)
+	}))
+	defer server.Close()
+	lead(t, server, nil)
+	for chats, want := range map[string]string{"@gone,@ops": "[@gone @ops]", "@ops,@gone": "[@ops @gone]", "@gone": "[@gone @gone @gone]"} {
+		told = nil
+		var log lines
+		n, err := New([]Target{{URL: "telegram://110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw5@telegram?chats=" + chats}}, log.log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.pace = quick
+		n.pace.tries = 3
+		n.Tell(held("node"))
+		flushed(t, n)
+		if fmt.Sprint(told) != want {
+			t.Errorf("%s: told %v", chats, told)
+		}
+		text := log.String()
+		if strings.Contains(text, "notification sent, but not to all") != (want != "[@gone @gone @gone]") || !strings.Contains(text, "403 Forbidden: bot was kicked") || strings.Contains(text, "AAHdq") {
+			t.Errorf("%s: the log:\n%s", chats, text)
+		}
+	}
+}
+
 // A server that never answers holds nothing up but itself, and the message
 // arrives with the next try.
 func TestHangingServer(t *testing.T) {

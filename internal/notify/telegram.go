@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -18,27 +19,47 @@ import (
 // nothing would ever be tried again.
 type bot struct{ config *telegram.Config }
 
-// Send implements sender. Chats are told one after the other; when one fails
-// those after it are not told, as in shoutrrr.
+// Send implements sender: the chats are told one after the other. One that does
+// not take the message for good, as where the bot was removed, keeps nobody from
+// it; what may pass ends it, as in shoutrrr.
 func (b bot) Send(message string, _ *types.Params) error {
+	var refused error
+	told := 0
 	for _, chat := range b.config.Chats {
-		var answer struct {
-			OK          bool   `json:"ok"`
-			Description string `json:"description"`
-		}
-		err := jsonclient.Post("https://api.telegram.org/bot"+b.config.Token+"/sendMessage", b.payload(message, chat), &answer)
-		if err != nil {
-			// The reason is in the body; the error has the status alone.
-			if json.Unmarshal([]byte(jsonclient.ErrorBody(err)), &answer) == nil && answer.Description != "" {
-				err = fmt.Errorf("%w: %s", err, answer.Description)
-			}
+		forGood, err := b.tell(message, chat)
+		switch {
+		case err == nil:
+			told++
+		case !forGood:
 			return fmt.Errorf("telegram: %w", err)
-		}
-		if !answer.OK {
-			return errors.New("telegram: refused: " + answer.Description)
+		case refused == nil:
+			refused = fmt.Errorf("telegram: %w", err)
 		}
 	}
-	return nil
+	if refused != nil && told > 0 {
+		return someTold{refused}
+	}
+	return refused
+}
+
+// tell sends to one chat. An error is for good where Telegram says so: there is
+// no such chat, or the bot may not write there.
+func (b bot) tell(message, chat string) (forGood bool, err error) {
+	var answer struct {
+		OK          bool   `json:"ok"`
+		Code        int    `json:"error_code"`
+		Description string `json:"description"`
+	}
+	err = jsonclient.Post("https://api.telegram.org/bot"+b.config.Token+"/sendMessage", b.payload(message, chat), &answer)
+	switch {
+	case err == nil && answer.OK:
+		return false, nil
+	case err == nil:
+		err = errors.New("refused: " + answer.Description)
+	case json.Unmarshal([]byte(jsonclient.ErrorBody(err)), &answer) == nil && answer.Description != "":
+		err = fmt.Errorf("%w: %s", err, answer.Description) // the error has the status alone
+	}
+	return answer.Code == http.StatusBadRequest || answer.Code == http.StatusForbidden, err
 }
 
 // payload is the parameter of sendMessage, https://core.telegram.org/bots/api#sendmessage.
