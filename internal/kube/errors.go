@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kured-host/kured/internal/status"
 )
@@ -122,6 +123,12 @@ func (e *Error) explain() (what, do string) {
 	}
 }
 
+// gone reports that the API server itself says that there is no such object,
+// and not something between us and it that knows no such page.
+func gone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
 // apiError sorts an error of a request.
 func apiError(c *Cluster, node string, err error) *Error {
 	e := &Error{Kind: Unreachable, Path: c.Kubeconfig, Server: c.Server, Node: node, Err: err}
@@ -141,7 +148,7 @@ func apiError(c *Cluster, node string, err error) *Error {
 		e.Kind = Unauthorized
 	case apierrors.IsForbidden(err):
 		e.Kind = Forbidden
-	case apierrors.IsNotFound(err):
+	case gone(err):
 		e.Kind = NoNode
 		if err.Error() == fmt.Sprintf("nodes %q not found", node) {
 			e.Err = nil // says the same

@@ -66,13 +66,12 @@ func (c *Cluster) identify(ctx context.Context, configured string) error {
 }
 
 // NodeUID looks up any Node by its name: is there one, and which UID has it.
-// That there is none, only the API server itself can say, and not something
-// between us and it that knows no such page: who asks takes it for evidence. It
-// needs the right to get nodes, which a kubelet has only for its own.
+// That there is none, only the API server itself can say: who asks takes it for
+// evidence. It needs the right to get nodes, which a kubelet has only for its own.
 func (c *Cluster) NodeUID(ctx context.Context, name string) (uid string, found bool, err error) {
 	other, err := c.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
+	case gone(err):
 		return "", false, nil
 	case err != nil:
 		return "", false, fmt.Errorf("look up node %s: %w", name, err)

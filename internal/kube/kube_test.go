@@ -102,6 +102,7 @@ func TestIdentity(t *testing.T) {
 		"old server, they disagree":     {user: "system:node:node-a", configured: "node-b", prepare: func(f *fakeAPI) { f.reviews = 404 }, want: want{kind: Mismatch, message: "kubernetes.node_name and kubeconfig "}},
 		"old server, not a node":        {user: "admin", configured: "node-a", prepare: func(f *fakeAPI) { f.reviews = 404 }, want: want{name: "node-a", source: SourceConfiguration}},
 		"no such node":                  {user: "system:node:node-z", want: want{kind: NoNode, message: `there is no Node "node-z" in the cluster (the kubelet registers it`}},
+		"a page that is not there":      {user: "system:node:node-a", prepare: func(f *fakeAPI) { f.nodes["node-a"] = 404 }, want: want{kind: Unreachable, message: "the API server "}},
 		"node forbidden":                {user: "admin", configured: "node-a", prepare: func(f *fakeAPI) { f.nodes["node-a"] = 403 }, want: want{kind: Forbidden, message: "the API server "}},
 		"server in trouble":             {user: "system:node:node-a", prepare: func(f *fakeAPI) { f.reviews = 500 }, want: want{kind: Unreachable, message: "the API server "}},
 		"certificate that says nothing": {user: "", want: want{kind: Unauthorized, message: "the API server "}},
