@@ -14,7 +14,8 @@ import (
 // Where the name of our Node came from.
 const (
 	SourceCredential    = "credential"    // the API server says who we are
-	SourceCertificate   = "certificate"   // the same, read in the client certificate: the API server is too old to ask
+	SourceCertificate   = "certificate"   // the same, read in the client certificate: the API server does not say it
+	SourceToken         = "token"         // the same, read in the token
 	SourceConfiguration = "configuration" // kubernetes.node_name
 	SourceHostname      = "hostname"
 )
@@ -101,7 +102,12 @@ func (c *Cluster) credentialName(ctx context.Context) (name, source string, err 
 		if node, ok := nodeOfUser(c.User); ok {
 			return node, SourceCertificate, nil
 		}
-		return "", "", nil
+		if c.User != "" {
+			return "", "", nil
+		}
+		token := c.transport.token()
+		c.User = token.Subject
+		return token.Node, SourceToken, nil
 	default:
 		return "", "", apiError(c, "", err)
 	}

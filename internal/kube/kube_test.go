@@ -222,6 +222,39 @@ func clientGoroutines() []string {
 	return found
 }
 
+// Where nobody may ask the API server who it is, as in some hardened clusters, a token says whose it is.
+func TestIdentityByToken(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host = strings.ToLower(host)
+	const pod = `{"sub":"system:serviceaccount:a:b","iat":1000,"exp":4000,"kubernetes.io":{"pod":{"name":"p"},"node":{"name":"node-a"}}}`
+	for name, c := range map[string]struct{ token, user, node, source string }{
+		"of a node": {tokenOf(nodeToken), "system:serviceaccount:kube-system:kured", "node-a", SourceToken},
+		"of a pod":  {tokenOf(pod), "system:serviceaccount:a:b", host, SourceHostname},
+		"opaque":    {"opaque", "", host, SourceHostname},
+	} {
+		for _, form := range []string{"token", "tokenFile"} {
+			api := newFakeAPI(t)
+			api.reviews, api.nodes[host], api.tokens[c.token] = 403, 200, "whoever"
+			f := files{t.TempDir()}
+			f.write(t, "ca.crt", api.ca.pem)
+			f.write(t, "token", []byte(c.token+"\n"))
+			user := map[string]string{"token": "{token: " + c.token + "}", "tokenFile": "{tokenFile: token}"}[form]
+			got, err := Connect(t.Context(), Options{Kubeconfig: f.kubeconfig(t, api.URL, user)})
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, form, err)
+				continue
+			}
+			got.CloseIdle()
+			if got.NodeName != c.node || got.NodeNameSource != c.source || got.User != c.user {
+				t.Errorf("%s, %s: %s by %s, user %q", name, form, got.NodeName, got.NodeNameSource, got.User)
+			}
+		}
+	}
+}
+
 // By NodeUID others tell that a holder of the lock is gone: LAW 1.
 func TestNodeUID(t *testing.T) {
 	api := newFakeAPI(t)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,4 +230,21 @@ func (t *freshTransport) certificateUser() (string, error) {
 		return "", fmt.Errorf("client certificate: %w", err)
 	}
 	return leaf.Subject.CommonName, nil
+}
+
+// token is what our token says of itself; zero without one that can be read.
+func (t *freshTransport) token() Token {
+	text := t.cfg.BearerToken
+	if t.cfg.BearerTokenFile != "" {
+		fresh, err := os.ReadFile(t.cfg.BearerTokenFile)
+		if err != nil {
+			return Token{}
+		}
+		text = string(fresh)
+	}
+	token, err := ReadToken(strings.TrimSpace(text))
+	if err != nil {
+		return Token{}
+	}
+	return token
 }
