@@ -288,6 +288,16 @@ func (h *herald) outlivesLogind() {
 // What a person has scheduled stays.
 func (h *herald) leavesAPersonAlone() {
 	h.Helper()
+	h.must(h.login.MayReboot(h.ctx))
+	for flag, kind := range map[string]string{"-r": "reboot", "-P": "poweroff"} {
+		h.sh("shutdown " + flag + " +60")
+		other, ok := errors.AsType[*logind.ScheduledError](h.login.MayReboot(h.ctx))
+		if !ok || other.Type != kind || other.Reboots() != (kind == "reboot") || other.Begun || time.Until(other.At) < 59*time.Minute {
+			h.Errorf("%s: may it reboot beside shutdown %s +60: %+v", h.node.Name, flag, other)
+		}
+		h.sh("shutdown -c")
+		h.must(h.login.MayReboot(h.ctx))
+	}
 	h.sh("shutdown -r +60")
 	err := h.login.Announce(h.ctx, time.Now().Add(time.Minute), why)
 	if other, ok := errors.AsType[*logind.ScheduledError](err); !ok || other.Type != "reboot" || time.Until(other.At) < 59*time.Minute {
