@@ -217,6 +217,8 @@ func (s *story) obstacles(n *nodes.Node, person string, alerts *prometheus.Expor
 				pod := s.payroll(n)
 				stopPod = func() { s.must(s.kill(s.ctx, pod)) }
 			}, func() { stopPod() }},
+		{blocked(status.ShutdownScheduled, `"shutdown -c" cancels it.`, "somebody has scheduled a poweroff at "),
+			run("shutdown", "-P", "+120"), run("shutdown", "-c")},
 		{blocked(status.AlertsFiring, "", "DiskFails"),
 			func() { alerts.Set("disk_fails", 1) }, func() { alerts.Set("disk_fails", 0) }},
 		{blocked(status.RivalHolds, "", "DaemonSet kured", "node-y since "),
