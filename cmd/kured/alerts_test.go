@@ -268,7 +268,7 @@ return_queries = ["temperature > 80"]
 	silence(t, manager, "alice", "DiskFull")
 	m.await(status.Blocked, status.AlertsUnreadable, "it may not know all alerts yet") // it has just been started
 	m.stop()
-	m.change = func(p *plan) { // it has been up for long
+	m.change = func(p *program) { // it has been up for long
 		for i, g := range p.servers {
 			if g, ok := g.(gate.Alertmanager); ok {
 				g.Settled = time.Millisecond

@@ -69,7 +69,7 @@ func newConfigCheck() *cobra.Command {
 				return &exitError{exitConfig, err}
 			}
 			// What the parts of kured find is not of a line.
-			_, err = (&house{env: os.Getenv}).plan(cfg)
+			_, err = (&house{env: os.Getenv}).program(cfg)
 			if err = errors.Join(err, checkHTTPFiles(cfg)); err != nil {
 				each := strings.ReplaceAll(err.Error(), "\n", "\n"+path+": ")
 				return &exitError{exitConfig, fmt.Errorf("%s: %s", path, each)}

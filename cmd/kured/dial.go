@@ -21,7 +21,7 @@ import (
 )
 
 // dial connects to the cluster and learns who we are in it.
-func (p *plan) dial(ctx context.Context) (*cycle.Cluster, error) {
+func (p *program) dial(ctx context.Context) (*cycle.Cluster, error) {
 	work()
 	c, err := kube.Connect(ctx, p.identity())
 	if err != nil {
@@ -36,12 +36,12 @@ func (p *plan) dial(ctx context.Context) (*cycle.Cluster, error) {
 	return joined, nil
 }
 
-func (p *plan) identity() kube.Options {
+func (p *program) identity() kube.Options {
 	return kube.Options{Kubeconfig: p.cfg.Kubernetes.Kubeconfig, NodeName: p.cfg.Kubernetes.NodeName, Version: version, OnRequest: p.requests.Observe}
 }
 
 // join makes of a connection what the cycle can use. It asks nobody.
-func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
+func (p *program) join(c *kube.Cluster) (*cycle.Cluster, error) {
 	if err := p.fits(c.IsKubelet()); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (p *plan) join(c *kube.Cluster) (*cycle.Cluster, error) {
 }
 
 // dress is what others see on our Node while it reboots.
-func (p *plan) dress() node.Dress {
+func (p *program) dress() node.Dress {
 	return node.Dress{
 		LabelsBefore: p.cfg.Node.LabelsBefore, LabelsAfter: p.cfg.Node.LabelsAfter,
 		AnnotationsBefore: p.cfg.Node.AnnotationsBefore, AnnotationsAfter: p.cfg.Node.AnnotationsAfter,
@@ -86,12 +86,12 @@ func (p *plan) dress() node.Dress {
 }
 
 // fits refuses what the API server would not let us show on our Node.
-func (p *plan) fits(kubelet bool) error {
+func (p *program) fits(kubelet bool) error {
 	return node.CheckDress(p.dress(), p.cfg.Node.WaitingTaint, kubelet)
 }
 
 // farGates are the gates that need a network, what costs least first.
-func (p *plan) farGates(c *kube.Cluster, self *node.Node) gate.Set {
+func (p *program) farGates(c *kube.Cluster, self *node.Node) gate.Set {
 	gates := []gate.Gate{gate.NodePause{Node: ownNode{self}, Now: time.Now}}
 	if selectors := p.cfg.Gates.BlockingPods; len(selectors) > 0 {
 		gates = append(gates, gate.BlockingPods{Pods: c.Client.CoreV1().Pods(""), Node: c.NodeName, Selectors: selectors})
@@ -114,7 +114,7 @@ func (n ownNode) PauseText(ctx context.Context) (*string, error) {
 
 // wellness is how the node proves after a boot that it is well: before and
 // after the hooks.
-func (p *plan) wellness(self *node.Node) (ready, well []cycle.Proof) {
+func (p *program) wellness(self *node.Node) (ready, well []cycle.Proof) {
 	ready = []cycle.Proof{{Reason: status.NotReady, Await: self.AwaitReadyReport}}
 	if p.cfg.Return.DaemonSets {
 		ready = append(ready, cycle.Proof{Reason: status.PodsNotReady, Await: self.AwaitDaemonSets})
@@ -144,7 +144,7 @@ func awaitQueries(ctx context.Context, proof alert.Proof, every time.Duration, r
 }
 
 // silencer is every silence of this node, nil without one.
-func (p *plan) silencer(name string) (cycle.Silencer, error) {
+func (p *program) silencer(name string) (cycle.Silencer, error) {
 	var all silencer
 	for _, terms := range p.silences {
 		s, err := terms.of(name)

@@ -179,7 +179,7 @@ func TestConfigurationsInPages(t *testing.T) {
 			text = regexp.MustCompile(`(web_config_file = )"[^"]+"`).ReplaceAllString(text, "${1}"+strconv.Quote(file(t, "{}\n")))
 			cfg, err := read(t, text)
 			if err == nil {
-				_, err = (&house{env: os.Getenv}).plan(cfg)
+				_, err = (&house{env: os.Getenv}).program(cfg)
 			}
 			if err != nil {
 				t.Errorf("%s:%d: %v", page.Path, block.Line, err)

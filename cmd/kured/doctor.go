@@ -84,10 +84,10 @@ func examine(cmd *cobra.Command, machine doctor.Machine, limit time.Duration) []
 	h := &house{env: os.Getenv}
 	boot, bootErr := bootID(h.env)
 	h.boot = boot
-	p, err := h.plan(cfg)
+	p, err := h.program(cfg)
 	if err != nil { // what only the rooms themselves find; the rest goes by the defaults
 		wrong = errors.Join(wrong, err)
-		if p, err = h.plan(config.Default()); err != nil {
+		if p, err = h.program(config.Default()); err != nil {
 			return []doctor.Finding{{Check: "configuration", Level: doctor.Fail, Text: err.Error()}}
 		}
 	}
@@ -115,9 +115,9 @@ func configuration(cmd *cobra.Command) (config.Config, error) {
 	return cfg, checkHTTPFiles(cfg)
 }
 
-// ask makes the checks of a plan.
+// ask makes the checks of a program.
 type ask struct {
-	*plan
+	*program
 	files   doctor.Machine
 	bootErr error
 	wrong   error
@@ -233,7 +233,7 @@ func (a ask) machine(c *kube.Cluster) []doctor.Check {
 }
 
 // notices checks the form of addresses that are in files of their own, which
-// the plan does not read. Nothing is sent.
+// the program does not read. Nothing is sent.
 func (a ask) notices() []doctor.Check {
 	var checks []doctor.Check
 	for i, target := range a.cfg.Notify {

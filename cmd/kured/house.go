@@ -28,7 +28,7 @@ import (
 const stateDirectory = "/var/lib/kured"
 
 // house is what a process has whatever its configuration says: the machine
-// that it runs on. A plan adds a configuration to it.
+// that it runs on. A program adds a configuration to it.
 type house struct {
 	env    func(string) string
 	boot   string
@@ -46,8 +46,8 @@ type house struct {
 type owner struct{ kubelet bool }
 
 // openHouse is the house of a command, in the environment of the process, and
-// the plan that its configuration makes.
-func openHouse(cmd *cobra.Command) (*plan, error) {
+// the program that its configuration makes.
+func openHouse(cmd *cobra.Command) (*program, error) {
 	cfg, err := loadConfig(cmd)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func openHouse(cmd *cobra.Command) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := h.plan(cfg)
+	p, err := h.program(cfg)
 	if err != nil {
 		return nil, err
 	}

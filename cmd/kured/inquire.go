@@ -17,7 +17,7 @@ const inquiryLimit = 20 * time.Second
 // inquire asks every gate for a person, those behind a closed one too, whether
 // or not a reboot is wanted. It has a connection of its own, because the cycle's
 // may not exist.
-func (p *plan) inquire(ctx context.Context, phase status.Phase) []status.GateState {
+func (p *program) inquire(ctx context.Context, phase status.Phase) []status.GateState {
 	ctx, cancel := context.WithTimeout(ctx, inquiryLimit)
 	defer cancel()
 	at := gate.Before

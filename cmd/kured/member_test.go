@@ -33,8 +33,8 @@ type member struct {
 	node     *testenv.Node
 	login    *fakelogin1.Login1
 	boot     string
-	change   func(*plan) // before the daemon starts; nil: nothing
-	logged   *journal    // of all daemons, one after the other
+	change   func(*program) // before the daemon starts; nil: nothing
+	logged   *journal       // of all daemons, one after the other
 	rebooted chan struct{}
 	stop     func() // ends the daemon, as systemd does
 }
@@ -103,8 +103,8 @@ func (m *member) remove(path string) {
 	}
 }
 
-// plan is what a process of this boot makes of kured.toml.
-func (m *member) plan() *plan {
+// program is what a process of this boot makes of kured.toml.
+func (m *member) program() *program {
 	m.t.Helper()
 	cfg, err := config.Load(filepath.Join(m.dir, "kured.toml"))
 	if err != nil {
@@ -124,7 +124,7 @@ func (m *member) plan() *plan {
 // start starts the daemon of this boot.
 func (m *member) start() {
 	m.t.Helper()
-	p := m.plan()
+	p := m.program()
 	ctx, cancel := context.WithCancel(m.t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -230,7 +230,7 @@ func (m *member) goDown() {
 // comeBack is kured uncordon of this boot, until ctx ends.
 func (m *member) comeBack(ctx context.Context) (now func() status.Status, done <-chan error) {
 	m.t.Helper()
-	p := m.plan()
+	p := m.program()
 	var newest atomic.Pointer[status.Status]
 	newest.Store(&status.Status{})
 	runner := cycle.Runner{Mode: cycle.Return, Boot: p.boot, Parts: p.parts(nil), Publish: func(s status.Status) { newest.Store(&s) }}

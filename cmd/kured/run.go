@@ -59,7 +59,7 @@ type daemonProcess struct {
 	notifier telemetry.Notifier
 	next     chan cycle.Parts                          // for the cycle, after a reload
 	part     func(string, func(context.Context) error) // starts a part of the process, whose error ends it
-	current  atomic.Pointer[plan]
+	current  atomic.Pointer[program]
 	answered answered
 
 	metrics    *metrics.Metrics
@@ -68,7 +68,7 @@ type daemonProcess struct {
 }
 
 // run is the daemon, until ctx ends or something fails that only a restart can mend.
-func (p *plan) run(ctx context.Context, again reloading) error {
+func (p *program) run(ctx context.Context, again reloading) error {
 	if err := p.supported(ctx); err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (p *plan) run(ctx context.Context, again reloading) error {
 }
 
 // process is a daemon of which nothing runs yet.
-func (p *plan) process() *daemonProcess {
+func (p *program) process() *daemonProcess {
 	d := &daemonProcess{
 		house: p.house, notifier: telemetry.Notifier(daemon.SdNotify), log: p.log,
 		next: make(chan cycle.Parts, 1), credential: kube.NewCredential(p.cfg.Kubernetes.Kubeconfig),
@@ -120,7 +120,7 @@ func (p *plan) process() *daemonProcess {
 }
 
 // start starts all parts of the process.
-func (d *daemonProcess) start(ctx context.Context, p *plan, again reloading) error {
+func (d *daemonProcess) start(ctx context.Context, p *program, again reloading) error {
 	server, err := control.New(ctx, p.socket(), d.answers())
 	if err != nil {
 		return err // perhaps another kured runs: nothing of it is touched yet
@@ -196,7 +196,7 @@ type answered struct {
 func (a *answered) Now() status.Status { return a.complete(a.Feed.Now()) }
 
 // supported refuses what this machine cannot do, however often it is asked.
-func (p *plan) supported(ctx context.Context) error {
+func (p *program) supported(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var never *logind.UnsupportedError
@@ -213,9 +213,9 @@ func (p *plan) supported(ctx context.Context) error {
 	return nil
 }
 
-// begin starts what a plan needs beside the cycle, until the next one is
+// begin starts what a program needs beside the cycle, until the next one is
 // adopted.
-func (d *daemonProcess) begin(ctx context.Context, p *plan) (cycle.Parts, error) {
+func (d *daemonProcess) begin(ctx context.Context, p *program) (cycle.Parts, error) {
 	watcher, err := sentinel.New(p.watched())
 	if err != nil {
 		return cycle.Parts{}, err
@@ -270,7 +270,7 @@ func (d *daemonProcess) reload(ctx context.Context, load func() (config.Config, 
 	if err != nil {
 		return err
 	}
-	p, err := d.plan(cfg)
+	p, err := d.program(cfg)
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,8 @@ import (
 )
 
 // testPlan is a house with nothing of this machine in reach but dir, and the
-// plan that cfg makes in it.
-func testPlan(t *testing.T, dir, bus, boot string, cfg config.Config) *plan {
+// program that cfg makes in it.
+func testPlan(t *testing.T, dir, bus, boot string, cfg config.Config) *program {
 	t.Helper()
 	env := map[string]string{
 		"DBUS_SYSTEM_BUS_ADDRESS": bus,
@@ -33,7 +33,7 @@ func testPlan(t *testing.T, dir, bus, boot string, cfg config.Config) *plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := h.plan(cfg)
+	p, err := h.program(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

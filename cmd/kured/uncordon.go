@@ -45,7 +45,7 @@ when it could not finish in time; systemd then starts it again.`,
 
 // comeBack goes the way back of this boot, tells the daemon meanwhile what it
 // waits for, and gives notifications the time to arrive.
-func (p *plan) comeBack(ctx context.Context, mode cycle.Mode, timeout time.Duration) error {
+func (p *program) comeBack(ctx context.Context, mode cycle.Mode, timeout time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	told := false
